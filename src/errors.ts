@@ -1,0 +1,135 @@
+/**
+ * Every error a user of Estalo can meet: five families, one catalogue of stable codes.
+ *
+ * Match on `code`, never on the message or on `instanceof`: errors cross threads and processes as plain
+ * records (Node's structured clone drops class and code) and are revived from them. `docs/errors.md`
+ * lists each code with cause and remedy; `spec/errors.spec.ts` holds both lists against each other.
+ */
+
+/** Whose mistake it is: the caller's input, the moment, the guest, the host, or ours. */
+export type ErrorFamily = "config" | "state" | "guest" | "host" | "bug";
+
+/** The catalogue: each code with its family. Codes are never reused or renamed. */
+export const ERROR_FAMILIES = {
+  // The caller's input.
+  ERR_ESTALO_CONFIG_INVALID: "config",
+  ERR_ESTALO_CONFIG_FILE: "config",
+  ERR_ESTALO_USAGE: "config",
+  ERR_ESTALO_KERNEL_FILE: "config",
+  ERR_ESTALO_KERNEL_FORMAT: "config",
+  ERR_ESTALO_KERNEL_TRUNCATED: "config",
+  ERR_ESTALO_INITRD_FILE: "config",
+  ERR_ESTALO_INITRD_TOO_LARGE: "config",
+  ERR_ESTALO_MEMORY_TOO_SMALL: "config",
+  ERR_ESTALO_CMDLINE_TOO_LONG: "config",
+  ERR_ESTALO_CPU_TEMPLATE: "config",
+  ERR_ESTALO_DRIVE_FILE: "config",
+  ERR_ESTALO_DRIVE_UNKNOWN: "config",
+  ERR_ESTALO_DEVICE_LIMIT: "config",
+  ERR_ESTALO_DEFAULT_GUEST: "config",
+  // The moment.
+  ERR_ESTALO_STATE: "state",
+  ERR_ESTALO_ABORTED: "state",
+  ERR_ESTALO_TIMEOUT: "state",
+  // The guest.
+  ERR_ESTALO_GUEST_FAULT: "guest",
+  ERR_ESTALO_VCPU_STOPPED: "guest",
+  // The host.
+  ERR_ESTALO_HOST: "host",
+  ERR_ESTALO_KVM_MISSING: "host",
+  ERR_ESTALO_KVM_PERMISSION: "host",
+  ERR_ESTALO_KVM_CAPABILITY: "host",
+  ERR_ESTALO_ADDON: "host",
+  // Ours.
+  ERR_ESTALO_THREAD_DIED: "bug",
+  ERR_ESTALO_DEVICE_FAILED: "bug",
+  ERR_ESTALO_BUG: "bug",
+} as const satisfies Record<string, ErrorFamily>;
+
+/** A stable, documented error code. */
+export type ErrorCode = keyof typeof ERROR_FAMILIES;
+
+/** What an error carries beside code and message. */
+export interface ErrorDetails {
+  /** What to do about it, as one sentence or command. */
+  readonly hint?: string;
+  /** The values behind the message (paths, sizes, the failing operation), all plain data. */
+  readonly data?: Readonly<Record<string, unknown>>;
+  readonly cause?: unknown;
+}
+
+/** An error as it crosses threads, sockets and logs. */
+export interface ErrorRecord {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint?: string;
+  readonly data?: Readonly<Record<string, unknown>>;
+  readonly cause?: ErrorRecord;
+}
+
+/** The one error class: `code` says what, `family` whose, `hint` what to do, `data` the values. */
+export class EstaloError extends Error {
+  override readonly name = "EstaloError";
+  readonly code: ErrorCode;
+  readonly family: ErrorFamily;
+  readonly hint: string | undefined;
+  readonly data: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.family = ERROR_FAMILIES[code];
+    this.hint = details.hint;
+    this.data = details.data ?? {};
+  }
+
+  /** The plain form that survives a message port, JSON and a log line. */
+  toRecord(): ErrorRecord {
+    return {
+      code: this.code,
+      message: this.message,
+      ...(this.hint === undefined ? {} : { hint: this.hint }),
+      ...(Object.keys(this.data).length === 0 ? {} : { data: this.data }),
+      ...(this.cause === undefined ? {} : { cause: toEstaloError(this.cause).toRecord() }),
+    };
+  }
+
+  /** The error back from its plain form. */
+  static fromRecord(record: ErrorRecord): EstaloError {
+    return new EstaloError(record.code, record.message, {
+      ...(record.hint === undefined ? {} : { hint: record.hint }),
+      ...(record.data === undefined ? {} : { data: record.data }),
+      ...(record.cause === undefined ? {} : { cause: EstaloError.fromRecord(record.cause) }),
+    });
+  }
+}
+
+/** True for an Estalo error, also one from another copy of the package. */
+export function isEstaloError(value: unknown): value is EstaloError {
+  return value instanceof Error && typeof (value as { code?: unknown }).code === "string"
+    ? (value as unknown as { code: string }).code in ERROR_FAMILIES
+    : false;
+}
+
+/** Anything thrown, as an Estalo error: ours unchanged, all else as a bug that keeps its cause's text. */
+export function toEstaloError(value: unknown, code: ErrorCode = "ERR_ESTALO_BUG"): EstaloError {
+  if (isEstaloError(value)) return value;
+  const text = value instanceof Error ? (value.stack ?? value.message) : String(value);
+  return new EstaloError(code, text);
+}
+
+/** A system call that failed: operation, object and errno, with the system error as its cause. */
+export function hostError(
+  operation: string,
+  object: string,
+  error: unknown,
+  code: ErrorCode = "ERR_ESTALO_HOST",
+  hint?: string,
+): EstaloError {
+  const system = error as NodeJS.ErrnoException;
+  const errno = typeof system?.code === "string" ? system.code : "unknown error";
+  return new EstaloError(code, `${operation} ${object}: ${errno}`, {
+    data: { operation, object, errno },
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
