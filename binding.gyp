@@ -1,0 +1,27 @@
+{
+  "targets": [
+    {
+      "target_name": "estalo",
+      "sources": [
+        "src/native/addon.cc",
+        "src/native/event_fd.cc",
+        "src/native/guest_memory.cc",
+        "src/native/io_uring.cc",
+        "src/native/kvm.cc",
+        "src/native/kvm_core.c",
+        "src/native/poller.cc",
+        "src/native/uring.c",
+        "src/native/vcpu.cc",
+        "src/native/vcpu_loop.c",
+        "src/native/vm.cc"
+      ],
+      "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_DISABLE_CPP_EXCEPTIONS"],
+      "cflags": ["-isystem <(node_root_dir)/include/node",
+        "-isystem <!(node -p \"require('path').resolve(require('node-addon-api').include_dir)\")",
+        "-Wall", "-Wextra", "-Wshadow", "-Werror", "-Wno-cast-function-type"],
+      "cflags_c": ["-std=gnu11", "-Wconversion"],
+      "cflags_cc": ["-std=c++17", "-fno-exceptions", "-Wno-unused-parameter"],
+      "cflags!": ["-Wno-unused-parameter"]
+    }
+  ]
+}

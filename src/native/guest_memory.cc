@@ -1,0 +1,119 @@
+/* Guest memory; see guest_memory.h. */
+#include "guest_memory.h"
+
+#include <cerrno>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <v8.h>
+
+#include "native_error.h"
+
+namespace estalo {
+
+GuestMapping::GuestMapping(std::vector<Region> regions, int fd, uint8_t* base, uint64_t end)
+    : regions_(std::move(regions)), fd_(fd), base_(base), end_(end) {
+}
+
+std::shared_ptr<GuestMapping> GuestMapping::Create(const std::vector<Region>& regions,
+                                                   bool huge_pages) {
+  uint64_t total = 0;
+  for (const Region& region : regions)
+    total += region.size_bytes;
+  uint64_t end = regions.back().start + regions.back().size_bytes;
+  int fd = memfd_create("estalo-guest", MFD_CLOEXEC | (huge_pages ? MFD_HUGETLB : 0u));
+  if (fd < 0) return nullptr;
+  void* base = MAP_FAILED;
+  if (ftruncate(fd, static_cast<off_t>(total)) == 0) {
+    base = mmap(nullptr, end, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  }
+  if (base == MAP_FAILED) {
+    int error = errno;
+    close(fd);
+    errno = error;
+    return nullptr;
+  }
+  auto mapping = std::shared_ptr<GuestMapping>(
+      new GuestMapping(regions, fd, static_cast<uint8_t*>(base), end));
+  uint64_t offset = 0;
+  for (const Region& region : regions) {
+    void* at = mmap(mapping->base_ + region.start, region.size_bytes, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset));
+    if (at == MAP_FAILED) return nullptr;
+    // A core dump of the monitor is about the monitor.
+    madvise(at, region.size_bytes, MADV_DONTDUMP);
+    offset += region.size_bytes;
+  }
+  return mapping;
+}
+
+GuestMapping::~GuestMapping() {
+  if (fd_ >= 0) close(fd_);
+  munmap(base_, end_);
+}
+
+void* GuestMapping::HostAddress(uint64_t gpa, uint64_t size_bytes) const {
+  for (const Region& region : regions_) {
+    if (gpa >= region.start && gpa - region.start <= region.size_bytes &&
+        size_bytes <= region.size_bytes - (gpa - region.start)) {
+      return base_ + gpa;
+    }
+  }
+  return nullptr;
+}
+
+void GuestMapping::Discard() {
+  if (fd_ < 0) return;
+  close(fd_);
+  fd_ = -1;
+  // The old pages go with the last reference to the memfd; what is left costs nothing until
+  // touched.
+  for (const Region& region : regions_) {
+    mmap(base_ + region.start, region.size_bytes, PROT_READ | PROT_WRITE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  }
+}
+
+Napi::Function GuestMappingObject::Define(Napi::Env env) {
+  return DefineClass(env, "GuestMapping",
+                     {InstanceAccessor<&GuestMappingObject::Buffer>("buffer"),
+                      InstanceMethod<&GuestMappingObject::Close>("close")});
+}
+
+GuestMappingObject::GuestMappingObject(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<GuestMappingObject>(info) {
+  Napi::Env env = info.Env();
+  Napi::Array list = info[0].As<Napi::Array>();
+  std::vector<Region> regions;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    Napi::Object region = list.Get(i).As<Napi::Object>();
+    regions.push_back(
+        {static_cast<uint64_t>(region.Get("start").As<Napi::Number>().Int64Value()),
+         static_cast<uint64_t>(region.Get("sizeBytes").As<Napi::Number>().Int64Value())});
+  }
+  if (regions.empty()) {
+    ThrowBug(env, "guest memory needs a region");
+    return;
+  }
+  mapping_ = GuestMapping::Create(regions, info[1].ToBoolean());
+  if (mapping_ == nullptr) ThrowErrno(env, "mmap guest memory", errno);
+}
+
+Napi::Value GuestMappingObject::Buffer(const Napi::CallbackInfo& info) {
+  // Node-API's external buffers stop at 4 GiB and cannot be shared; V8's backing store does both.
+  // SAFETY: the deleter's shared_ptr keeps the mapping until no isolate holds the buffer.
+  auto* keep = new std::shared_ptr<GuestMapping>(mapping_);
+  std::unique_ptr<v8::BackingStore> store = v8::SharedArrayBuffer::NewBackingStore(
+      mapping_->base(), mapping_->end(),
+      [](void*, size_t, void* data) { delete static_cast<std::shared_ptr<GuestMapping>*>(data); },
+      keep);
+  v8::Local<v8::Value> buffer =
+      v8::SharedArrayBuffer::New(v8::Isolate::GetCurrent(), std::move(store));
+  // SAFETY: napi_value is V8's Local in every release of Node; the handle scope is the caller's.
+  return Napi::Value(info.Env(), reinterpret_cast<napi_value>(*buffer));
+}
+
+void GuestMappingObject::Close(const Napi::CallbackInfo&) {
+  mapping_->Discard();
+}
+
+} // namespace estalo

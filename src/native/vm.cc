@@ -1,0 +1,85 @@
+/* One KVM virtual machine; see vm.h. */
+#include "vm.h"
+
+#include "kvm_core.h"
+#include "native_error.h"
+
+namespace estalo {
+
+namespace {
+
+uint64_t Unsigned(const Napi::Value& value) {
+  return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
+}
+
+} // namespace
+
+Napi::Function Vm::Define(Napi::Env env) {
+  return DefineClass(
+      env, "Vm",
+      {InstanceMethod<&Vm::SetTssAddr>("setTssAddr"),
+       InstanceMethod<&Vm::SetIdentityMapAddr>("setIdentityMapAddr"),
+       InstanceMethod<&Vm::CreateIrqchip>("createIrqchip"),
+       InstanceMethod<&Vm::CreatePit2>("createPit2"),
+       InstanceMethod<&Vm::SetUserMemory>("setUserMemory"),
+       InstanceMethod<&Vm::Ioeventfd>("ioeventfd"), InstanceMethod<&Vm::Irqfd>("irqfd"),
+       InstanceMethod<&Vm::CreateVcpu>("createVcpu"), InstanceMethod<&Vm::Close>("close")});
+}
+
+Vm::Vm(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Vm>(info) {
+  fd_.Reset(info[0].As<Napi::Number>().Int32Value());
+}
+
+void Vm::SetTssAddr(const Napi::CallbackInfo& info) {
+  Succeeded(info.Env(), "KVM_SET_TSS_ADDR", estalo_kvm_set_tss_addr(fd_.get(), Unsigned(info[0])));
+}
+
+void Vm::SetIdentityMapAddr(const Napi::CallbackInfo& info) {
+  Succeeded(info.Env(), "KVM_SET_IDENTITY_MAP_ADDR",
+            estalo_kvm_set_identity_map_addr(fd_.get(), Unsigned(info[0])));
+}
+
+void Vm::CreateIrqchip(const Napi::CallbackInfo& info) {
+  Succeeded(info.Env(), "KVM_CREATE_IRQCHIP", estalo_kvm_create_irqchip(fd_.get()));
+}
+
+void Vm::CreatePit2(const Napi::CallbackInfo& info) {
+  Succeeded(info.Env(), "KVM_CREATE_PIT2", estalo_kvm_create_pit2(fd_.get()));
+}
+
+void Vm::SetUserMemory(const Napi::CallbackInfo& info) {
+  memory_ = GuestMappingObject::Unwrap(info[0].As<Napi::Object>())->mapping();
+  uint32_t slot = 0;
+  for (const Region& region : memory_->regions()) {
+    int result = estalo_kvm_set_user_memory_region(
+        fd_.get(), slot++, region.start, region.size_bytes, memory_->base() + region.start);
+    if (!Succeeded(info.Env(), "KVM_SET_USER_MEMORY_REGION", result)) return;
+  }
+}
+
+void Vm::Ioeventfd(const Napi::CallbackInfo& info) {
+  int64_t match = info[3].As<Napi::Number>().Int64Value();
+  Succeeded(info.Env(), "KVM_IOEVENTFD",
+            estalo_kvm_ioeventfd(fd_.get(), info[0].As<Napi::Number>().Int32Value(),
+                                 Unsigned(info[1]), info[2].As<Napi::Number>().Uint32Value(),
+                                 match >= 0, match >= 0 ? static_cast<uint64_t>(match) : 0, 0, 0));
+}
+
+void Vm::Irqfd(const Napi::CallbackInfo& info) {
+  Succeeded(info.Env(), "KVM_IRQFD",
+            estalo_kvm_irqfd(fd_.get(), info[0].As<Napi::Number>().Int32Value(),
+                             info[1].As<Napi::Number>().Uint32Value(), 0));
+}
+
+Napi::Value Vm::CreateVcpu(const Napi::CallbackInfo& info) {
+  int fd = estalo_kvm_create_vcpu(fd_.get(), info[0].As<Napi::Number>().Uint32Value());
+  if (!Succeeded(info.Env(), "KVM_CREATE_VCPU", fd)) return {};
+  return Napi::Number::New(info.Env(), fd);
+}
+
+void Vm::Close(const Napi::CallbackInfo&) {
+  fd_.Close();
+  memory_.reset();
+}
+
+} // namespace estalo

@@ -1,0 +1,44 @@
+/*
+ * One KVM virtual machine: memory slots, interrupt chips, doorbells, interrupt lines, vCPUs.
+ * Thread: the supervisor's. It owns the VM's descriptor; the kernel keeps the VM alive while vCPUs'
+ * live.
+ */
+#ifndef ESTALO_VM_H
+#define ESTALO_VM_H
+
+#include <napi.h>
+
+#include "file_descriptor.h"
+#include "guest_memory.h"
+
+namespace estalo {
+
+/*
+ * new Vm(fd): setTssAddr(gpa), setIdentityMapAddr(gpa), createIrqchip(), createPit2(),
+ * setUserMemory(mapping), ioeventfd(eventFd, address, sizeBytes, match | -1), irqfd(eventFd, gsi),
+ * createVcpu(id): descriptor, close().
+ */
+class Vm : public Napi::ObjectWrap<Vm> {
+public:
+  static Napi::Function Define(Napi::Env env);
+  explicit Vm(const Napi::CallbackInfo& info);
+
+private:
+  void SetTssAddr(const Napi::CallbackInfo& info);
+  void SetIdentityMapAddr(const Napi::CallbackInfo& info);
+  void CreateIrqchip(const Napi::CallbackInfo& info);
+  void CreatePit2(const Napi::CallbackInfo& info);
+  void SetUserMemory(const Napi::CallbackInfo& info);
+  void Ioeventfd(const Napi::CallbackInfo& info);
+  void Irqfd(const Napi::CallbackInfo& info);
+  Napi::Value CreateVcpu(const Napi::CallbackInfo& info);
+  void Close(const Napi::CallbackInfo& info);
+
+  FileDescriptor fd_;
+  // The memory slots point into it.
+  std::shared_ptr<GuestMapping> memory_;
+};
+
+} // namespace estalo
+
+#endif
