@@ -2,31 +2,31 @@
  * Everything a microVM's memory must hold before vCPU 0 runs, in one call.
  *
  * Order: read the kernel's headers, check that all fits, load kernel and initrd, then write the tables. All
- * of it is synchronous and takes a few milliseconds, most of them the page cache's copy of the kernel.
+ * of it is synchronous and takes a few milliseconds, most of them the page cache's copy of the kernel. The
+ * memory is expected fresh (all zero); the MMIO gap and the layout are those of memory-map.ts and layout.ts.
  */
+import { EstaloError } from "../errors.js";
+import type { GuestMemory } from "../native/guest-memory.js";
 import type { Gpa, Gsi } from "../units.js";
-import type { BootProtocol, BootRegisters } from "./boot-registers.js";
-
-/** A file to load: opened and closed here, or through `fd` when the caller opened it already. */
-export interface BootFile {
-  /** Named in errors; opened when there is no `fd`. */
-  readonly path: string;
-  /** An open descriptor, read at absolute offsets; stays open. */
-  readonly fd?: number;
-}
-
-/** One virtio-mmio device, as the kernel is told of it. */
-export interface VirtioMmioWindow {
-  readonly base: Gpa;
-  readonly gsi: Gsi;
-}
-
-/** The root file system's place, for the command line. */
-export interface RootDevice {
-  /** `/dev/vda`, `/dev/pmem0`, or `PARTUUID=…`. */
-  readonly device: string;
-  readonly readOnly: boolean;
-}
+import { buildAcpiTables } from "./acpi/tables.js";
+import { type BootFile, withBootFile } from "./boot-file.js";
+import { type BootInformation, buildBootParams } from "./boot-params.js";
+import {
+  type BootProtocol,
+  type BootRegisters,
+  bootRegisters,
+  writeBootTables,
+} from "./boot-registers.js";
+import { assembleCommandLine, type CommandLineParts, encodeCommandLine } from "./command-line.js";
+import type { KernelImage } from "./kernel-file.js";
+import { parseKernelImage } from "./kernel-image.js";
+import * as layout from "./layout.js";
+import { loadInitrd } from "./load-initrd.js";
+import { loadKernel } from "./load-kernel.js";
+import { memoryMap } from "./memory-map.js";
+import { buildMpTable } from "./mp-table.js";
+import { writePvhInfo } from "./pvh.js";
+import { writeVmGenId } from "./vmgenid.js";
 
 /** The VM generation id: 16 random bytes and the interrupt that says it changed. */
 export interface VmGenId {
@@ -34,20 +34,17 @@ export interface VmGenId {
   readonly gsi: Gsi;
 }
 
-export interface BootOptions {
+/** What is booted, and on what machine. */
+export interface BootOptions extends CommandLineParts {
   readonly kernel: BootFile;
   readonly initrd?: BootFile;
-  /** The user's arguments; DEFAULT_BOOT_ARGS when absent. */
-  readonly bootArgs?: string;
-  /** Adds `root=… ro|rw`. */
-  readonly root?: RootDevice;
   /** 1 to 32. */
   readonly vcpuCount: number;
-  /** In attach order. */
-  readonly virtioDevices: readonly VirtioMmioWindow[];
+  /** No VM generation id device when absent. */
   readonly vmGenId?: VmGenId;
 }
 
+/** What the vCPUs and the logs need to know of the prepared memory. */
 export interface PreparedBoot {
   readonly protocol: BootProtocol;
   /** Guest-physical address of the first instruction. */
@@ -58,4 +55,64 @@ export interface PreparedBoot {
   readonly registers: BootRegisters;
   /** Bytes of kernel and initrd read into the guest. */
   readonly bytesLoaded: number;
+}
+
+/**
+ * Loads kernel and initrd and writes all boot tables.
+ *
+ * @throws ERR_ESTALO_KERNEL_FILE, _KERNEL_FORMAT, _KERNEL_TRUNCATED, _INITRD_FILE, _INITRD_TOO_LARGE,
+ *   _MEMORY_TOO_SMALL, _CMDLINE_TOO_LONG, _CONFIG_INVALID; the memory's contents are undefined then
+ */
+export function prepareBoot(memory: GuestMemory, options: BootOptions): PreparedBoot {
+  checkVcpuCount(options.vcpuCount);
+  return withBootFile("kernel", options.kernel, (kernelFile) => {
+    const image = parseKernelImage(kernelFile);
+    const commandLine = assembleCommandLine(options, image.commandLineBytesMax);
+    let bytesLoaded = loadKernel(kernelFile, image, memory);
+    const initrd =
+      options.initrd &&
+      withBootFile("initrd", options.initrd, (file) => loadInitrd(file, image, memory));
+    bytesLoaded += initrd?.sizeBytes ?? 0;
+    memory.write(layout.COMMAND_LINE_GPA, encodeCommandLine(commandLine));
+    writeMachineTables(memory, options);
+    writeProtocolTables(memory, image, {
+      commandLineGpa: layout.COMMAND_LINE_GPA,
+      commandLineBytes: commandLine.length,
+      rsdpGpa: layout.RSDP_GPA,
+      initrd,
+      memoryMap: memoryMap(memory.regions),
+    });
+    const { protocol, entry } = image;
+    const registers = bootRegisters(protocol, entry);
+    return { protocol, entry, commandLine, registers, bytesLoaded };
+  });
+}
+
+function checkVcpuCount(vcpuCount: number): void {
+  if (Number.isInteger(vcpuCount) && vcpuCount >= 1 && vcpuCount <= layout.VCPU_COUNT_MAX) return;
+  throw new EstaloError(
+    "ERR_ESTALO_CONFIG_INVALID",
+    `a microVM has 1 to ${layout.VCPU_COUNT_MAX} vCPUs, not ${vcpuCount}`,
+    { data: { vcpuCount } },
+  );
+}
+
+/** What describes the machine whatever the boot protocol: ACPI, MP table, VM generation id. */
+function writeMachineTables(memory: GuestMemory, options: BootOptions): void {
+  const { vcpuCount, virtioDevices, vmGenId } = options;
+  const acpi = buildAcpiTables({
+    vcpuCount,
+    virtioDevices,
+    ...(vmGenId === undefined ? {} : { vmGenIdGsi: vmGenId.gsi }),
+  });
+  memory.write(layout.ACPI_TABLES_GPA, acpi.tables);
+  memory.write(layout.RSDP_GPA, acpi.rsdp);
+  memory.write(layout.MP_TABLE_GPA, buildMpTable(vcpuCount));
+  if (vmGenId !== undefined) writeVmGenId(memory, vmGenId.id);
+}
+
+function writeProtocolTables(memory: GuestMemory, image: KernelImage, info: BootInformation): void {
+  if (image.protocol === "pvh") writePvhInfo(memory, info);
+  else memory.write(layout.ZERO_PAGE_GPA, buildBootParams(image, info));
+  writeBootTables(memory, image.protocol);
 }

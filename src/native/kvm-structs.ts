@@ -120,16 +120,10 @@ function setScalar(
   width: StructField["width"],
   value: number | bigint,
 ): void {
-  switch (width) {
-    case 1:
-      return view.setUint8(offset, value as number);
-    case 2:
-      return view.setUint16(offset, value as number, true);
-    case 4:
-      return view.setUint32(offset, value as number, true);
-    case 8:
-      return view.setBigUint64(offset, value as bigint, true);
-  }
+  if (width === 8) view.setBigUint64(offset, value as bigint, true);
+  else if (width === 4) view.setUint32(offset, value as number, true);
+  else if (width === 2) view.setUint16(offset, value as number, true);
+  else view.setUint8(offset, value as number);
 }
 
 /** General-purpose registers, 144 bytes. */
