@@ -32,6 +32,7 @@ export class GuestMemory {
   /** Bytes of RAM, holes not counted. */
   readonly sizeBytes: number;
 
+  readonly #buffer: SharedArrayBuffer;
   readonly #u8: Uint8Array[] = [];
   readonly #u16: Uint16Array[] = [];
   readonly #u32: Uint32Array[] = [];
@@ -53,6 +54,7 @@ export class GuestMemory {
       );
     }
     this.regions = regions;
+    this.#buffer = buffer;
     this.#lowEnd = low.sizeBytes;
     this.#highStart = high?.start ?? 0;
     this.#highEnd = high === undefined ? 0 : high.start + high.sizeBytes;
@@ -155,16 +157,64 @@ export class GuestMemory {
 
   /** A private copy of `sizeBytes` bytes. */
   read(gpa: Gpa, sizeBytes: number): Uint8Array {
-    return new Uint8Array(this.slice(gpa, sizeBytes));
+    this.check(gpa, sizeBytes);
+    const copy = new Uint8Array(sizeBytes);
+    let at = 0;
+    for (const part of this.slices(gpa, sizeBytes)) {
+      copy.set(part, at);
+      at += part.length;
+    }
+    return copy;
   }
 
   /** Copies `bytes` into the guest. */
   write(gpa: Gpa, bytes: Uint8Array): void {
-    this.slice(gpa, bytes.length).set(bytes);
+    let at = 0;
+    for (const part of this.slices(gpa, bytes.length)) {
+      part.set(bytes.subarray(at, at + part.length));
+      at += part.length;
+    }
   }
 
   fill(gpa: Gpa, sizeBytes: number, value: number): void {
-    this.slice(gpa, sizeBytes).fill(value);
+    for (const part of this.slices(gpa, sizeBytes)) part.fill(value);
+  }
+
+  /**
+   * Copies the first `count` little-endian u32 at `gpa` (any alignment) into `out`, without allocating
+   * where the address is 4-aligned: for small tables on the data path, read once and then checked.
+   */
+  copyWords(gpa: Gpa, out: Uint32Array, count: number): void {
+    const sizeBytes = count * 4;
+    this.check(gpa, sizeBytes);
+    const at = gpa % WINDOW_BYTES;
+    if (at % 4 === 0 && at + sizeBytes <= WINDOW_BYTES) {
+      const window = this.#u32[gpa < WINDOW_BYTES ? 0 : Math.floor(gpa / WINDOW_BYTES)];
+      const first = at / 4;
+      for (let index = 0; index < count; index++) out[index] = window[first + index];
+    } else {
+      const bytes = this.read(gpa, sizeBytes);
+      out.set(new Uint32Array(bytes.buffer, 0, count));
+    }
+  }
+
+  /**
+   * A live view of a ring, for its one user (devices/virtio/queue.ts) and as long as the ring is active:
+   * resolved and checked once, so that each access afterwards costs one typed-array access. What is read
+   * through it is the guest's: read once into a local, check, then use. The address must be aligned to
+   * the element; unlike a window, a ring may cross a multiple of 4 GiB.
+   */
+  ring16(gpa: Gpa, sizeBytes: number): Uint16Array {
+    this.check(gpa, sizeBytes);
+    this.#checkAligned(gpa, 2);
+    return new Uint16Array(this.#buffer, gpa, sizeBytes / 2);
+  }
+
+  /** As `ring16`, in u32. */
+  ring32(gpa: Gpa, sizeBytes: number): Uint32Array {
+    this.check(gpa, sizeBytes);
+    this.#checkAligned(gpa, 4);
+    return new Uint32Array(this.#buffer, gpa, sizeBytes / 4);
   }
 
   /**

@@ -21,6 +21,13 @@ export interface VirtioHost {
   readonly memory: GuestMemory;
   /** A used buffer was published on this queue and its driver wants to know: ISR bit 0, then the line. */
   interruptQueue(queueIndex: number): void;
+  /**
+   * Has `processQueue` called now, as if the driver had rung: for a device that left chains in its queue
+   * and can take them again. Dropped during a pause and while no driver is ready, as doorbells are.
+   */
+  notifyQueue(queueIndex: number): void;
+  /** As `notifyQueue`, but after other devices had their turn: for a driver that keeps one busy. */
+  deferQueue(queueIndex: number): void;
   /** Replaces the device's configuration space, bumps its generation, ISR bit 1, then the line. */
   updateConfig(bytes: Uint8Array): void;
   /** The driver broke a rule that leaves the queues unusable: DEVICE_NEEDS_RESET, config interrupt, an event. */
@@ -37,17 +44,25 @@ export interface VirtioBack {
   readonly queueSizes: readonly number[];
   /** Initial configuration space, at most 256 bytes. */
   readonly config: Uint8Array;
-  /** DRIVER_OK was set: the queues are checked and ready. Called once between two resets. */
-  activate(accepted: FeatureBits, queues: readonly VirtQueue[]): void;
-  /** The driver rang (or a pause ended): take what is available. Never called before `activate`. */
+  /** Bytes of configuration space that the driver may write, `start` to before `end`; absent: none. */
+  readonly writableConfig?: { readonly start: number; readonly end: number };
+  /**
+   * DRIVER_OK was set: the queues are checked and ready, `undefined` where the driver set none up.
+   * Called once between two resets.
+   */
+  activate(accepted: FeatureBits, queues: readonly (VirtQueue | undefined)[]): void;
+  /**
+   * The driver rang (or a pause ended): take what is available. Never called before `activate`, during a
+   * pause or for a queue that is not set up. A guest's fault may be thrown: it ends in `needsReset`.
+   */
   processQueue(queueIndex: number): void;
   /** The driver wrote to configuration space. Absent where the device has no writable field. */
   configWritten?(offset: number, sizeBytes: number, value: number): void;
   /**
    * Forget the driver: no queue is touched after the returned promise is fulfilled (I/O in flight has ended).
-   * `undefined` means: at once.
+   * `undefined` means: at once. Never rejects; may be called again.
    */
   reset(): Promise<void> | undefined;
-  /** As `reset` for a pause: finish what is in flight, take nothing new, keep everything. */
+  /** As `reset` for a pause: what is in flight has ended and was published; everything is kept. */
   quiesce(): Promise<void> | undefined;
 }

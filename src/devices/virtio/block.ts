@@ -1,0 +1,419 @@
+/**
+ * The virtio block device: requests from its queue to a disk backend, and their results back.
+ *
+ *     queue ─▶ parse, check ─▶ enqueue … submit ─▶ backend ─▶ onComplete … onBatchEnd ─▶ publish, interrupt
+ *                    └─ refused or answered here ────────────────────────────────────────▶┘
+ *
+ * As many requests are in flight as the backend takes; the rest stay in the queue. One submission and one
+ * interrupt decision per batch; nothing is allocated per request. Specification: VirtIO 1.2 § 5.2.
+ */
+import {
+  DISK_DISCARD,
+  DISK_FLUSH,
+  DISK_READ,
+  DISK_WRITE,
+  DISK_WRITE_ZEROES,
+  type DiskBackend,
+  type DiskOperation,
+} from "../backend.js";
+import * as regs from "./block.regs.js";
+import { addLatency, type BlockState, type CacheType, createBlockMetrics } from "./block.state.js";
+import { blockConfig, blockFeatures, MAX_RANGE_SECTORS } from "./block-config.js";
+import { BlockFlights } from "./block-flights.js";
+import { BlockRequest } from "./block-request.js";
+import { scatter } from "./chain-io.js";
+import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";
+import { hasFeature } from "./features.js";
+import { DescriptorChain, type VirtQueue } from "./queue.js";
+
+/** How a disk shows itself. */
+export interface BlockOptions {
+  readonly backend: DiskBackend;
+  /** `Writeback` offers FLUSH; `Unsafe` leaves it to the host when writes become stable. */
+  readonly cacheType: CacheType;
+  /** Refuse writes even where the backend takes them (default: as the backend). */
+  readonly readOnly?: boolean;
+  /** Largest queue size in entries (default 256). */
+  readonly queueSize?: number;
+  /** Microseconds of a monotonic clock, for the latency metrics (default: none are kept). */
+  readonly nowUs?: () => number;
+}
+
+const DEFAULT_QUEUE_SIZE = 256;
+const REQUEST_QUEUE = 0;
+
+/** Back of one disk. */
+export class VirtioBlock implements VirtioBack {
+  readonly deviceType = regs.DEVICE_TYPE;
+  readonly features: FeatureBits;
+  readonly queueSizes: readonly number[];
+  config: Uint8Array;
+  readonly metrics = createBlockMetrics();
+
+  readonly #host: VirtioHost;
+  readonly #cacheType: CacheType;
+  readonly #readOnly: boolean;
+  readonly #nowUs: () => number;
+  readonly #chain: DescriptorChain;
+  readonly #request: BlockRequest;
+  #backend: DiskBackend;
+  #flights: BlockFlights;
+  #queue: VirtQueue | undefined;
+  #accepted: FeatureBits = { low: 0, high: 0 };
+  /** The driver knows no FLUSH: every write is followed by one before it counts as done. */
+  #writeThrough = false;
+  /** Something was enqueued since the last submit. */
+  #enqueued = false;
+  #submitting = false;
+  #processing = false;
+  /** Chains were left in the queue: look again when a tag is free. */
+  #stalled = false;
+  #swapping = false;
+  #idleWaiters: (() => void)[] = [];
+
+  constructor(host: VirtioHost, options: BlockOptions) {
+    const queueSize = options.queueSize ?? DEFAULT_QUEUE_SIZE;
+    this.#host = host;
+    this.#backend = options.backend;
+    this.#cacheType = options.cacheType;
+    this.#readOnly = options.readOnly ?? options.backend.readOnly;
+    this.#nowUs = options.nowUs ?? (() => 0);
+    this.#chain = new DescriptorChain(queueSize);
+    this.#request = new BlockRequest(host.memory, this.#chain);
+    this.#flights = new BlockFlights(options.backend.depth);
+    this.queueSizes = [queueSize];
+    const shown = { ...options, readOnly: this.#readOnly };
+    this.features = blockFeatures(options.backend, shown);
+    this.config = blockConfig(options.backend, queueSize);
+    this.#listen();
+  }
+
+  activate(accepted: FeatureBits, queues: readonly (VirtQueue | undefined)[]): void {
+    this.#accepted = accepted;
+    this.#queue = queues[REQUEST_QUEUE];
+    this.#stalled = false;
+    this.#writeThrough =
+      this.#cacheType === "Writeback" && !hasFeature(accepted, regs.FEATURE_FLUSH_BIT);
+  }
+
+  processQueue(): void {
+    const queue = this.#queue;
+    if (queue === undefined || this.#processing) return;
+    this.metrics.queue_event_count++;
+    this.#processing = true;
+    try {
+      this.#takeAll(queue);
+    } finally {
+      // Also after a fault: what was taken before it is carried out.
+      this.#submitAll();
+      this.#processing = false;
+      this.#endBatch();
+    }
+  }
+
+  reset(): Promise<void> | undefined {
+    const idle = this.#whenIdle();
+    if (idle === undefined) this.#queue = undefined;
+    return idle?.then(() => {
+      this.#queue = undefined;
+    });
+  }
+
+  quiesce(): Promise<void> | undefined {
+    return this.#whenIdle();
+  }
+
+  /**
+   * Puts another backend (or the same, with a new size) behind the device: what is in flight ends on the
+   * old one first. The driver is told of the new capacity. `undefined`: done at once.
+   */
+  setBackend(backend: DiskBackend): Promise<void> | undefined {
+    this.#swapping = true;
+    const idle = this.#whenIdle();
+    if (idle === undefined) this.#swap(backend);
+    return idle?.then(() => this.#swap(backend));
+  }
+
+  /** The device's record for a snapshot. */
+  save(): BlockState {
+    return {
+      version: 1,
+      capacitySectors: Math.floor(this.#backend.sizeBytes / regs.SECTOR_BYTES),
+      readOnly: this.#readOnly,
+      cacheType: this.#cacheType,
+      discard: hasFeature(this.features, regs.FEATURE_DISCARD_BIT),
+    };
+  }
+
+  #listen(): void {
+    this.#backend.onComplete = (tag, result) => this.#completed(tag, result);
+    this.#backend.onBatchEnd = () => {
+      if (!this.#processing && !this.#submitting) this.#endBatch();
+    };
+  }
+
+  #swap(backend: DiskBackend): void {
+    this.#backend.onComplete = undefined;
+    this.#backend.onBatchEnd = undefined;
+    this.#backend = backend;
+    this.#flights = new BlockFlights(backend.depth);
+    this.#listen();
+    this.#swapping = false;
+    this.metrics.update_count++;
+    this.config = blockConfig(backend, this.queueSizes[REQUEST_QUEUE]);
+    this.#host.updateConfig(this.config);
+    this.#resumeStalled();
+  }
+
+  /** Takes chains until the queue is empty, the backend is full, or this device has had its turn. */
+  #takeAll(queue: VirtQueue): void {
+    let budget = queue.size;
+    let taken = 0;
+    queue.disableNotifications();
+    for (;;) {
+      while (!this.#full() && budget > 0 && queue.next(this.#chain)) {
+        budget--;
+        taken++;
+        this.#start(queue);
+      }
+      this.#submitAll();
+      if (this.#full() || budget === 0) break;
+      if (!queue.enableNotifications()) {
+        if (taken === 0) this.metrics.no_avail_buffer++;
+        return;
+      }
+      queue.disableNotifications();
+    }
+    if (this.#full()) {
+      this.#stalled = true;
+      this.metrics.io_engine_throttled_events++;
+    } else {
+      this.metrics.remaining_reqs_count++;
+      this.#host.deferQueue(REQUEST_QUEUE);
+    }
+  }
+
+  #full(): boolean {
+    return this.#flights.full || this.#swapping;
+  }
+
+  /** Checks the request in the scratch and hands it to the backend, or answers it. */
+  #start(queue: VirtQueue): void {
+    const request = this.#request;
+    request.parse();
+    switch (request.type) {
+      case regs.TYPE_IN:
+        request.selectIn();
+        return this.#transfer(queue, DISK_READ, request.inBytes);
+      case regs.TYPE_OUT:
+        request.selectOut();
+        return this.#transfer(queue, DISK_WRITE, request.outBytes);
+      case regs.TYPE_FLUSH:
+        if (!hasFeature(this.#accepted, regs.FEATURE_FLUSH_BIT)) break;
+        this.metrics.flush_count++;
+        return this.#enqueue(this.#take(DISK_FLUSH, 0), 0, 0, false);
+      case regs.TYPE_GET_ID:
+        return this.#getId(queue);
+      case regs.TYPE_DISCARD:
+        if (!hasFeature(this.#accepted, regs.FEATURE_DISCARD_BIT)) break;
+        return this.#startRanges(queue, DISK_DISCARD);
+      case regs.TYPE_WRITE_ZEROES:
+        if (!hasFeature(this.#accepted, regs.FEATURE_WRITE_ZEROES_BIT)) break;
+        return this.#startRanges(queue, DISK_WRITE_ZEROES);
+    }
+    this.#refuse(queue, regs.STATUS_UNSUPP);
+  }
+
+  #transfer(queue: VirtQueue, operation: DiskOperation, bytes: number): void {
+    const sectors = bytes / regs.SECTOR_BYTES;
+    const { sector, first, count } = this.#request;
+    if (operation === DISK_WRITE && this.#writesRefused()) {
+      return this.#refuse(queue, regs.STATUS_IOERR);
+    }
+    if (!Number.isInteger(sectors) || !this.#onDisk(sector, sectors)) {
+      return this.#refuse(queue, regs.STATUS_IOERR);
+    }
+    if (bytes === 0) return this.#answer(queue, regs.STATUS_OK, regs.STATUS_BYTES);
+    this.#enqueue(
+      this.#take(operation, bytes),
+      sector * regs.SECTOR_BYTES,
+      bytes,
+      false,
+      first,
+      count,
+    );
+  }
+
+  #startRanges(queue: VirtQueue, operation: DiskOperation): void {
+    const request = this.#request;
+    const count = request.readRanges();
+    if (count < 0 || this.#writesRefused()) return this.#refuse(queue, regs.STATUS_IOERR);
+    let sectorCount = 0;
+    for (let at = 0; at < count * regs.RANGE_WORDS; at += regs.RANGE_WORDS) {
+      const sector = request.ranges[at] + request.ranges[at + 1] * 2 ** 32;
+      const sectors = request.ranges[at + 2];
+      const flags = request.ranges[at + 3];
+      const allowed = operation === DISK_WRITE_ZEROES ? regs.RANGE_UNMAP_MASK : 0;
+      if ((flags & ~allowed) !== 0) return this.#refuse(queue, regs.STATUS_UNSUPP);
+      if (sectors > MAX_RANGE_SECTORS || !this.#onDisk(sector, sectors)) {
+        return this.#refuse(queue, regs.STATUS_IOERR);
+      }
+      sectorCount += sectors;
+    }
+    if (sectorCount === 0) return this.#answer(queue, regs.STATUS_OK, regs.STATUS_BYTES);
+    const tag = this.#take(operation, 0);
+    this.#flights.setRanges(tag, request.ranges, count);
+    this.#continueRanges(tag);
+  }
+
+  /** Enqueues the tag's next range that is not empty; false if there is none. */
+  #continueRanges(tag: number): boolean {
+    const flights = this.#flights;
+    while (flights.nextRange[tag] < flights.rangeCount[tag]) {
+      const range = flights.nextRange[tag]++;
+      const sectors = flights.rangeWord(tag, range, 2);
+      if (sectors === 0) continue;
+      const sector = flights.rangeWord(tag, range, 0) + flights.rangeWord(tag, range, 1) * 2 ** 32;
+      const unmap = (flights.rangeWord(tag, range, 3) & regs.RANGE_UNMAP_MASK) !== 0;
+      this.#enqueue(tag, sector * regs.SECTOR_BYTES, sectors * regs.SECTOR_BYTES, unmap);
+      return true;
+    }
+    return false;
+  }
+
+  #getId(queue: VirtQueue): void {
+    this.#request.selectIn();
+    const id = new Uint8Array(Math.min(regs.ID_BYTES, this.#request.inBytes));
+    id.set(this.#backend.serial.subarray(0, id.length));
+    scatter(this.#host.memory, this.#chain, id);
+    this.#answer(queue, regs.STATUS_OK, this.#request.inBytes + regs.STATUS_BYTES);
+  }
+
+  #writesRefused(): boolean {
+    return this.#readOnly || this.#backend.readOnly;
+  }
+
+  #onDisk(sector: number, sectors: number): boolean {
+    const capacity = Math.floor(this.#backend.sizeBytes / regs.SECTOR_BYTES);
+    return sectors <= capacity && sector <= capacity - sectors;
+  }
+
+  #take(operation: DiskOperation, dataBytes: number): number {
+    const address = this.#request.statusAddress;
+    const tag = this.#flights.take(this.#chain.head, operation, address, dataBytes);
+    this.#flights.startedUs[tag] = this.#nowUs();
+    return tag;
+  }
+
+  #enqueue(
+    tag: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    unmap: boolean,
+    first = 0,
+    count = 0,
+  ): void {
+    const operation = this.#flights.operation[tag] as DiskOperation;
+    const { addresses, lengths } = this.#chain;
+    this.#enqueued = true;
+    this.#backend.enqueue(
+      tag,
+      operation,
+      offsetBytes,
+      lengthBytes,
+      addresses,
+      lengths,
+      first,
+      count,
+      unmap,
+    );
+  }
+
+  /** Submits until nothing is left; a backend that completes at once may make us enqueue more. */
+  #submitAll(): void {
+    if (this.#submitting) return;
+    this.#submitting = true;
+    try {
+      while (this.#enqueued) {
+        this.#enqueued = false;
+        this.#backend.submit();
+      }
+    } finally {
+      this.#submitting = false;
+    }
+  }
+
+  #completed(tag: number, result: number): void {
+    const flights = this.#flights;
+    if (result >= 0 && this.#continueRanges(tag)) return;
+    if (result >= 0 && this.#writeThrough && flights.operation[tag] !== DISK_FLUSH) {
+      if (flights.operation[tag] !== DISK_READ) {
+        this.#account(tag);
+        flights.operation[tag] = DISK_FLUSH;
+        flights.dataBytes[tag] = 0;
+        return this.#enqueue(tag, 0, 0, false);
+      }
+    }
+    let status: number = regs.STATUS_OK;
+    let usedBytes: number = regs.STATUS_BYTES;
+    if (result < 0) {
+      this.metrics.execute_fails++;
+      status = result === -regs.ERRNO_EOPNOTSUPP ? regs.STATUS_UNSUPP : regs.STATUS_IOERR;
+      // The status lies behind data that was not written, and only what leads up to it may be claimed.
+      if (flights.operation[tag] === DISK_READ) usedBytes = 0;
+    } else {
+      if (flights.operation[tag] === DISK_READ) usedBytes += flights.dataBytes[tag];
+      this.#account(tag);
+    }
+    this.#host.memory.writeU8(flights.statusAddress[tag], status);
+    this.#queue?.addUsed(flights.head[tag], usedBytes);
+    flights.release(tag);
+  }
+
+  #account(tag: number): void {
+    const { operation, dataBytes, startedUs } = this.#flights;
+    if (operation[tag] === DISK_READ) {
+      this.metrics.read_count++;
+      this.metrics.read_bytes += dataBytes[tag];
+      addLatency(this.metrics.read_agg, this.#nowUs() - startedUs[tag]);
+    } else if (operation[tag] === DISK_WRITE) {
+      this.metrics.write_count++;
+      this.metrics.write_bytes += dataBytes[tag];
+      addLatency(this.metrics.write_agg, this.#nowUs() - startedUs[tag]);
+    }
+  }
+
+  #refuse(queue: VirtQueue, status: number): void {
+    this.metrics.invalid_reqs_count++;
+    const isBare = this.#request.inBytes === 0;
+    this.#answer(queue, status, isBare ? regs.STATUS_BYTES : 0);
+  }
+
+  #answer(queue: VirtQueue, status: number, usedBytes: number): void {
+    this.#host.memory.writeU8(this.#request.statusAddress, status);
+    queue.addUsed(this.#chain.head, usedBytes);
+  }
+
+  /** Shows the driver what is done, and goes on with what had to wait. */
+  #endBatch(): void {
+    this.#submitAll();
+    if (this.#queue?.publish()) this.#host.interruptQueue(REQUEST_QUEUE);
+    if (this.#flights.count === 0) {
+      for (const wake of this.#idleWaiters.splice(0)) wake();
+    }
+    this.#resumeStalled();
+  }
+
+  #resumeStalled(): void {
+    if (!this.#stalled || this.#full()) return;
+    this.#stalled = false;
+    this.#host.notifyQueue(REQUEST_QUEUE);
+  }
+
+  #whenIdle(): Promise<void> | undefined {
+    if (this.#flights.count === 0) return undefined;
+    return new Promise((resolve) => {
+      this.#idleWaiters.push(resolve);
+    });
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * The virtio entropy device: fills the driver's buffers with random bytes from the host.
+ *
+ * Bytes are made in private scratch and copied, so segments may overlap or be rewritten by the guest at
+ * will. At most 64 KiB are given for a request, and a queue's worth of requests in one turn.
+ * Specification: VirtIO 1.2 § 5.4.
+ */
+import type { EntropySource } from "../backend.js";
+import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";
+import { featureBits, RING_FEATURES } from "./features.js";
+import { DescriptorChain, type VirtQueue } from "./queue.js";
+import * as regs from "./rng.regs.js";
+
+const QUEUE_SIZE = 256;
+const REQUEST_QUEUE = 0;
+const SCRATCH_BYTES = 4096;
+
+/** Counters under the names of Firecracker's `entropy` metrics. */
+export interface RngMetrics {
+  entropy_event_count: number;
+  entropy_event_fails: number;
+  entropy_bytes: number;
+  host_rng_fails: number;
+}
+
+/** Back of the entropy device. */
+export class VirtioRng implements VirtioBack {
+  readonly deviceType = regs.DEVICE_TYPE;
+  readonly features = featureBits(RING_FEATURES);
+  readonly queueSizes = [QUEUE_SIZE];
+  readonly config = new Uint8Array(0);
+  readonly metrics: RngMetrics = {
+    entropy_event_count: 0,
+    entropy_event_fails: 0,
+    entropy_bytes: 0,
+    host_rng_fails: 0,
+  };
+
+  readonly #host: VirtioHost;
+  readonly #source: EntropySource;
+  readonly #chain = new DescriptorChain(QUEUE_SIZE);
+  readonly #scratch = new Uint8Array(SCRATCH_BYTES);
+  #queue: VirtQueue | undefined;
+
+  constructor(host: VirtioHost, source: EntropySource) {
+    this.#host = host;
+    this.#source = source;
+  }
+
+  activate(_accepted: FeatureBits, queues: readonly (VirtQueue | undefined)[]): void {
+    this.#queue = queues[REQUEST_QUEUE];
+  }
+
+  processQueue(): void {
+    const queue = this.#queue;
+    if (queue === undefined) return;
+    this.metrics.entropy_event_count++;
+    try {
+      this.#takeAll(queue);
+    } finally {
+      if (queue.publish()) this.#host.interruptQueue(REQUEST_QUEUE);
+    }
+  }
+
+  reset(): undefined {
+    this.#queue = undefined;
+  }
+
+  quiesce(): undefined {}
+
+  #takeAll(queue: VirtQueue): void {
+    let budget = queue.size;
+    do {
+      queue.disableNotifications();
+      while (budget > 0 && queue.next(this.#chain)) {
+        budget--;
+        queue.addUsed(this.#chain.head, this.#fill());
+      }
+      if (budget === 0) return this.#host.deferQueue(REQUEST_QUEUE);
+    } while (queue.enableNotifications());
+  }
+
+  /** Fills the chain's writable segments from the start; returns the bytes written. */
+  #fill(): number {
+    const { addresses, lengths, firstWritable, count } = this.#chain;
+    let given = 0;
+    if (firstWritable === count) this.metrics.entropy_event_fails++;
+    for (let index = firstWritable; index < count && given < regs.REQUEST_BYTES; index++) {
+      const wanted = Math.min(lengths[index], regs.REQUEST_BYTES - given);
+      for (let at = 0; at < wanted; at += SCRATCH_BYTES) {
+        const bytes = this.#scratch.subarray(0, Math.min(SCRATCH_BYTES, wanted - at));
+        if (!this.#random(bytes)) return given;
+        this.#host.memory.write(addresses[index] + at, bytes);
+        given += bytes.length;
+      }
+    }
+    this.metrics.entropy_bytes += given;
+    return given;
+  }
+
+  #random(bytes: Uint8Array): boolean {
+    try {
+      this.#source.fill(bytes);
+      return true;
+    } catch {
+      this.metrics.host_rng_fails++;
+      return false;
+    }
+  }
+}
