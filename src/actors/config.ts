@@ -1,0 +1,254 @@
+/**
+ * What a microVM is made from: the library's configuration, its defaults and its checks.
+ *
+ * Checked once, here, for every door (library, command line, Firecracker's JSON): what comes out of
+ * `checkConfig` is complete and within its ranges. Files are opened later, by who owns them, and name
+ * their own errors.
+ */
+import { readFileSync } from "node:fs";
+import { VCPU_COUNT_MAX } from "../boot/layout.js";
+import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../boot/memory-map.js";
+import { EstaloError, hostError } from "../errors.js";
+
+/** When a guest's writes reach the disk: never asked for, or at its FLUSH requests. */
+export type CacheType = "Unsafe" | "Writeback";
+
+/** How a drive's requests reach the host: io_uring where it exists, or Node's own thread pool. */
+export type IoEngine = "auto" | "io_uring" | "libuv";
+
+/** One virtio block device. */
+export interface DriveConfig {
+  /** Unique in the microVM; letters, digits and underscores, 1 to 64. Default: `drive0`, `drive1`, … */
+  readonly id?: string;
+  /** A regular file or block device, opened when the microVM is created. */
+  readonly path: string;
+  /** Adds `root=/dev/vda` (or `PARTUUID`) to the command line and attaches the drive first. Default false. */
+  readonly isRoot?: boolean;
+  /** Of the root partition on this drive; only with `isRoot`. */
+  readonly partuuid?: string;
+  /** Default false. */
+  readonly readOnly?: boolean;
+  /** Default "Writeback": what the guest flushed is on the disk. */
+  readonly cacheType?: CacheType;
+  /** Default "auto". */
+  readonly ioEngine?: IoEngine;
+}
+
+/** Firecracker's custom CPU template as parsed JSON, or the path of a file with it. */
+export type CpuTemplateConfig = string | Readonly<Record<string, unknown>>;
+
+/** Everything that can be said about a microVM before it starts. All fields have defaults. */
+export interface MicroVmConfig {
+  /** Name in events and errors: 1 to 64 of letters, digits and hyphens. Default: random. */
+  readonly id?: string;
+  /** A vmlinux (ELF) or bzImage. Default: the kernel that comes with Estalo. */
+  readonly kernel?: string;
+  /** Default: none. */
+  readonly initrd?: string;
+  /** The kernel's arguments, without root= and the devices, which are added. Default: see docs/guest.md. */
+  readonly bootArgs?: string;
+  /** 1 to 32. Default 1. */
+  readonly vcpuCount?: number;
+  /** Two threads to a core; then `vcpuCount` is 1 or even. Default false. */
+  readonly smt?: boolean;
+  /** Guest memory in MiB, 32 to 261,120. Default 256. */
+  readonly memoryMib?: number;
+  /** Back guest memory with 2 MiB huge pages; then `memoryMib` is even. Default false. */
+  readonly hugePages?: boolean;
+  /** In the order of their devices. Default: the root file system that comes with Estalo, if `kernel` is its own. */
+  readonly drives?: readonly DriveConfig[];
+  /** A virtio entropy device. Default true. */
+  readonly entropy?: boolean;
+  /** Masks for CPUID and MSRs. Default: KVM's own. */
+  readonly cpuTemplate?: CpuTemplateConfig;
+}
+
+/** A drive with nothing left open. */
+export interface CheckedDrive {
+  readonly id: string;
+  readonly path: string;
+  readonly isRoot: boolean;
+  readonly partuuid: string | undefined;
+  readonly readOnly: boolean;
+  readonly cacheType: CacheType;
+  readonly ioEngine: IoEngine;
+}
+
+/** A configuration with nothing left open. */
+export interface CheckedConfig {
+  readonly id: string;
+  readonly kernel: string;
+  readonly initrd: string | undefined;
+  readonly bootArgs: string | undefined;
+  readonly vcpuCount: number;
+  readonly smt: boolean;
+  readonly memoryMib: number;
+  readonly hugePages: boolean;
+  readonly drives: readonly CheckedDrive[];
+  readonly entropy: boolean;
+  /** The template's parsed JSON. */
+  readonly cpuTemplate: unknown;
+}
+
+const DEFAULT_MEMORY_MIB = 256;
+
+function invalid(field: string, expected: string, got: unknown): EstaloError {
+  return new EstaloError(
+    "ERR_ESTALO_CONFIG_INVALID",
+    `${field}: expected ${expected}, got ${JSON.stringify(got) ?? String(got)}`,
+    { data: { field, expected, got: got ?? null } },
+  );
+}
+
+function integer(field: string, value: unknown, min: number, max: number): number {
+  if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
+    throw invalid(field, `a whole number from ${min} to ${max}`, value);
+  }
+  return value as number;
+}
+
+function boolean(field: string, value: unknown): boolean {
+  if (typeof value !== "boolean") throw invalid(field, "true or false", value);
+  return value;
+}
+
+function text(field: string, value: unknown): string {
+  if (typeof value !== "string" || value.length === 0 || value.includes("\0")) {
+    throw invalid(field, "a non-empty string", value);
+  }
+  return value;
+}
+
+function oneOf<T extends string>(field: string, value: unknown, allowed: readonly T[]): T {
+  if (!allowed.includes(value as T)) throw invalid(field, allowed.join(" or "), value);
+  return value as T;
+}
+
+/** Refuses fields that do not exist: a typing mistake must not pass in silence. */
+function onlyFields(where: string, value: unknown, allowed: readonly string[]): void {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw invalid(where, "an object", value);
+  }
+  for (const field of Object.keys(value)) {
+    if (!allowed.includes(field)) {
+      throw invalid(`${where}.${field}`, `one of ${allowed.join(", ")}`, field);
+    }
+  }
+}
+
+const DRIVE_FIELDS = ["id", "path", "isRoot", "partuuid", "readOnly", "cacheType", "ioEngine"];
+
+function checkDrive(drive: DriveConfig, index: number): CheckedDrive {
+  const where = `drives[${index}]`;
+  onlyFields(where, drive, DRIVE_FIELDS);
+  const id = drive.id ?? `drive${index}`;
+  if (!/^[\p{L}\p{N}_]{1,64}$/u.test(id)) {
+    throw invalid(`${where}.id`, "1 to 64 letters, digits and underscores", id);
+  }
+  const isRoot = boolean(`${where}.isRoot`, drive.isRoot ?? false);
+  if (drive.partuuid !== undefined && !isRoot) {
+    throw invalid(`${where}.partuuid`, "isRoot beside it", drive.partuuid);
+  }
+  return {
+    id,
+    path: text(`${where}.path`, drive.path),
+    isRoot,
+    partuuid: drive.partuuid === undefined ? undefined : text(`${where}.partuuid`, drive.partuuid),
+    readOnly: boolean(`${where}.readOnly`, drive.readOnly ?? false),
+    cacheType: oneOf(`${where}.cacheType`, drive.cacheType ?? "Writeback", ["Unsafe", "Writeback"]),
+    ioEngine: oneOf(`${where}.ioEngine`, drive.ioEngine ?? "auto", ["auto", "io_uring", "libuv"]),
+  };
+}
+
+function checkDrives(drives: readonly DriveConfig[]): CheckedDrive[] {
+  if (!Array.isArray(drives)) throw invalid("drives", "a list", drives);
+  const checked = drives.map(checkDrive);
+  for (const [index, drive] of checked.entries()) {
+    if (checked.findIndex((other) => other.id === drive.id) !== index) {
+      throw invalid(`drives[${index}].id`, "an id that no other drive has", drive.id);
+    }
+  }
+  const roots = checked.filter((drive) => drive.isRoot);
+  if (roots.length > 1)
+    throw invalid(
+      "drives",
+      "at most one root drive",
+      roots.map((d) => d.id),
+    );
+  // The root drive is the first virtio block device, so that it is /dev/vda.
+  return [...roots, ...checked.filter((drive) => !drive.isRoot)];
+}
+
+function readTemplate(template: CpuTemplateConfig | undefined): unknown {
+  if (typeof template !== "string") return template;
+  let json: string;
+  try {
+    json = readFileSync(template, "utf8");
+  } catch (error) {
+    throw hostError("read CPU template", template, error, "ERR_ESTALO_CPU_TEMPLATE");
+  }
+  try {
+    return JSON.parse(json);
+  } catch (error) {
+    throw new EstaloError("ERR_ESTALO_CPU_TEMPLATE", `${template}: ${(error as Error).message}`);
+  }
+}
+
+const CONFIG_FIELDS = [
+  "id",
+  "kernel",
+  "initrd",
+  "bootArgs",
+  "vcpuCount",
+  "smt",
+  "memoryMib",
+  "hugePages",
+  "drives",
+  "entropy",
+  "cpuTemplate",
+];
+
+/**
+ * The configuration with its defaults, or ERR_ESTALO_CONFIG_INVALID naming the first field that is wrong
+ * (`data`: field, expected, got).
+ *
+ * @param config - the caller's; `kernel` must be set (the default guest is filled in before)
+ */
+export function checkConfig(config: MicroVmConfig & { readonly kernel: string }): CheckedConfig {
+  onlyFields("config", config, CONFIG_FIELDS);
+  const id = config.id ?? `vm-${Math.random().toString(36).slice(2, 10)}`;
+  if (!/^[A-Za-z0-9-]{1,64}$/.test(id)) {
+    throw invalid("id", "1 to 64 letters, digits and hyphens", id);
+  }
+  const vcpuCount = integer("vcpuCount", config.vcpuCount ?? 1, 1, VCPU_COUNT_MAX);
+  const smt = boolean("smt", config.smt ?? false);
+  if (smt && vcpuCount > 1 && vcpuCount % 2 !== 0) {
+    throw invalid("vcpuCount", "1 or an even number with smt", vcpuCount);
+  }
+  const memoryMib = config.memoryMib ?? DEFAULT_MEMORY_MIB;
+  if (typeof memoryMib === "number" && memoryMib < MEMORY_MIB_MIN) {
+    throw new EstaloError(
+      "ERR_ESTALO_MEMORY_TOO_SMALL",
+      `memoryMib: at least ${MEMORY_MIB_MIN} MiB, got ${memoryMib}`,
+      { data: { neededMib: MEMORY_MIB_MIN, givenMib: memoryMib } },
+    );
+  }
+  integer("memoryMib", memoryMib, MEMORY_MIB_MIN, MEMORY_MIB_MAX);
+  const hugePages = boolean("hugePages", config.hugePages ?? false);
+  if (hugePages && memoryMib % 2 !== 0) {
+    throw invalid("memoryMib", "an even number with hugePages", memoryMib);
+  }
+  return {
+    id,
+    kernel: text("kernel", config.kernel),
+    initrd: config.initrd === undefined ? undefined : text("initrd", config.initrd),
+    bootArgs: config.bootArgs,
+    vcpuCount,
+    smt,
+    memoryMib,
+    hugePages,
+    drives: checkDrives(config.drives ?? []),
+    entropy: boolean("entropy", config.entropy ?? true),
+    cpuTemplate: readTemplate(config.cpuTemplate),
+  };
+}

@@ -1,0 +1,321 @@
+/**
+ * All devices of one microVM on its device host: which windows they answer, who is woken by what.
+ *
+ *     fronts (vCPU threads) ─ exit rings ─▶ DeviceBoard ─▶ back of the device that posted
+ *     queue notifications ─── ioeventfd ──▶ DeviceBoard ─▶ transport.notifyQueue
+ *     backs ─ irqfd ─▶ KVM's interrupt chips
+ *
+ * Order of life: `describe` the devices, allocate the shared block, `attach` the backs, run, `close`.
+ * A back that throws is reset (its driver sees DEVICE_NEEDS_RESET) and reported; a second time within
+ * FAILURE_WINDOW_MS it takes the microVM with it.
+ */
+import * as layout from "../boot/layout.js";
+import type { VirtioMmioWindow } from "../boot/command-line.js";
+import type { FrontKind, IrqLine } from "../devices/device.js";
+import { STATE_WORDS } from "../devices/fronts.js";
+import { I8042Back } from "../devices/i8042.js";
+import { SerialBack } from "../devices/serial-16550-back.js";
+import type { VirtioBack, VirtioHost } from "../devices/virtio/device.js";
+import { QUEUE_NOTIFY_OFFSET } from "../devices/virtio/mmio-transport.regs.js";
+import { TransportBack } from "../devices/virtio/transport-back.js";
+import { EstaloError, toEstaloError } from "../errors.js";
+import { type NativeEventFd, type NativeVm, native } from "../native/binding.js";
+import { EXIT_RING_BYTES, ExitRingConsumer } from "../native/exit-ring.js";
+import type { GuestMemory } from "../native/guest-memory.js";
+import type { Gsi } from "../units.js";
+import type { DeviceHost, Watch } from "./device-host.js";
+import type { DeviceWindow } from "./messages.js";
+import type { SharedBlock } from "./shared-block.js";
+
+/** Two failures of one device within this end the microVM. */
+const FAILURE_WINDOW_MS = 10_000;
+
+/** Posts of the devices that have no back: they concern the whole machine. */
+export type GuestSignal = (event: number, value: number) => void;
+
+/** What happens on a board, for its supervisor. */
+export interface BoardEvents {
+  readonly onSignal: GuestSignal;
+  readonly onDeviceFailed: (device: string, error: EstaloError) => void;
+  readonly onNeedsReset: (device: string, reason: string) => void;
+  /** A device failed twice, or the board itself did: the microVM cannot go on. */
+  readonly onFatal: (error: EstaloError) => void;
+}
+
+/** A device before it exists: its place, and how its back is made. */
+interface Described {
+  readonly name: string;
+  readonly kind: FrontKind;
+  readonly space: "pio" | "mmio";
+  readonly start: number;
+  readonly sizeBytes: number;
+  readonly gsi: Gsi | undefined;
+  readonly create: ((host: VirtioHost) => VirtioBack) | undefined;
+}
+
+/** A virtio device as the supervisor asks for it. */
+export interface VirtioDeviceRequest {
+  /** In events and errors, `drive root` for example. */
+  readonly name: string;
+  readonly create: (host: VirtioHost) => VirtioBack;
+}
+
+const LEGACY_DEVICES: readonly Described[] = [
+  {
+    name: "serial",
+    kind: "serial-16550",
+    space: "pio",
+    start: layout.SERIAL_PORT,
+    sizeBytes: layout.SERIAL_PORT_COUNT,
+    gsi: layout.SERIAL_GSI,
+    create: undefined,
+  },
+  {
+    name: "i8042",
+    kind: "i8042",
+    space: "pio",
+    start: layout.I8042_DATA_PORT,
+    sizeBytes: layout.I8042_PORT_COUNT,
+    gsi: layout.I8042_GSI,
+    create: undefined,
+  },
+  {
+    name: "report page",
+    kind: "report",
+    space: "mmio",
+    start: layout.REPORT_PAGE_GPA,
+    sizeBytes: layout.REPORT_PAGE_BYTES,
+    gsi: undefined,
+    create: undefined,
+  },
+  {
+    name: "pvpanic",
+    kind: "pvpanic",
+    space: "pio",
+    start: layout.PVPANIC_PORT,
+    sizeBytes: 1,
+    gsi: undefined,
+    create: undefined,
+  },
+  {
+    name: "acpi power",
+    kind: "acpi-power",
+    space: "pio",
+    start: layout.ACPI_SLEEP_CONTROL_PORT,
+    sizeBytes: 2,
+    gsi: undefined,
+    create: undefined,
+  },
+];
+const SERIAL = 0;
+const I8042 = 1;
+
+/** See the file's header. Thread: the device host's. */
+export class DeviceBoard {
+  /** The virtio windows in attach order, for the boot tables. */
+  readonly virtioWindows: readonly VirtioMmioWindow[];
+  /** Shared words of each device, for the shared block. */
+  readonly deviceWords: readonly number[];
+  /** The interrupt after the last device's. */
+  readonly nextGsi: Gsi;
+  readonly transports: TransportBack[] = [];
+
+  readonly #described: readonly Described[];
+  readonly #host: DeviceHost;
+  readonly #events: BoardEvents;
+  readonly #eventFds: NativeEventFd[] = [];
+  readonly #watches: Watch[] = [];
+  readonly #failedAtMs = new Map<string, number>();
+  #rings: ExitRingConsumer[] = [];
+  #serial: SerialBack | undefined;
+  #i8042: I8042Back | undefined;
+
+  /** Lays the devices out; raises ERR_ESTALO_DEVICE_LIMIT when there are more than interrupts. */
+  constructor(host: DeviceHost, virtio: readonly VirtioDeviceRequest[], events: BoardEvents) {
+    this.#host = host;
+    this.#events = events;
+    // One interrupt is left for the VM generation id.
+    const most = layout.DEVICE_GSI_LAST - layout.DEVICE_GSI_FIRST;
+    if (virtio.length > most) {
+      throw new EstaloError(
+        "ERR_ESTALO_DEVICE_LIMIT",
+        `a microVM has at most ${most} virtio devices, not ${virtio.length}`,
+        { data: { most, asked: virtio.length } },
+      );
+    }
+    const placed = virtio.map(
+      ({ name, create }, index): Described => ({
+        name,
+        kind: "virtio-mmio",
+        space: "mmio",
+        start: layout.VIRTIO_MMIO_GPA + index * layout.VIRTIO_MMIO_WINDOW_BYTES,
+        sizeBytes: layout.VIRTIO_MMIO_WINDOW_BYTES,
+        gsi: layout.DEVICE_GSI_FIRST + index,
+        create,
+      }),
+    );
+    this.#described = [...LEGACY_DEVICES, ...placed];
+    this.deviceWords = this.#described.map(({ kind }) => STATE_WORDS[kind]);
+    this.virtioWindows = placed.map(({ start, gsi }) => ({ base: start, gsi: gsi as Gsi }));
+    this.nextGsi = layout.DEVICE_GSI_FIRST + virtio.length;
+  }
+
+  /** Makes the backs, their interrupts and doorbells. Returns what vCPU threads need. */
+  attach(
+    vm: NativeVm,
+    memory: GuestMemory,
+    block: SharedBlock,
+    sink: ConstructorParameters<typeof SerialBack>[1]["sink"],
+  ): { readonly windows: readonly DeviceWindow[]; readonly hostFd: number } {
+    const windows = this.#described.map((device, index): DeviceWindow => {
+      const irq = device.gsi === undefined ? undefined : this.#createIrq(vm, device.gsi);
+      const state = new Int32Array(
+        block.buffer,
+        block.deviceOffsets[index],
+        this.deviceWords[index],
+      );
+      this.#createBack(device, index, state, vm, memory, irq, sink);
+      return {
+        kind: device.kind,
+        space: device.space,
+        start: device.start,
+        sizeBytes: device.sizeBytes,
+        device: index,
+        stateOffset: block.deviceOffsets[index],
+        stateWords: this.deviceWords[index],
+        irqFd: irq?.fd ?? -1,
+      };
+    });
+    this.#rings = block.vcpus.map(
+      ({ ringOffset }) =>
+        new ExitRingConsumer(new Int32Array(block.buffer, ringOffset, EXIT_RING_BYTES / 4)),
+    );
+    const news = this.#createEventFd();
+    this.#watch(news, "exit rings", () => this.drain());
+    return { windows, hostFd: news.fd };
+  }
+
+  get serial(): SerialBack {
+    return this.#serial as SerialBack;
+  }
+
+  /** Presses Ctrl, Alt and Delete; false when the guest has not read its earlier keys. */
+  sendCtrlAltDelete(): boolean {
+    return this.#i8042?.sendCtrlAltDelete() ?? false;
+  }
+
+  /** Takes everything that the vCPUs have posted. */
+  drain(): void {
+    for (const ring of this.#rings)
+      ring.drain((device, event, value) => this.#dispatch(device, event, value));
+  }
+
+  /** Pause: fulfilled when no back touches guest memory any more. The vCPUs stand still already. */
+  async quiesce(): Promise<void> {
+    this.drain();
+    await Promise.all(this.transports.map((transport) => transport.quiesce()));
+  }
+
+  /** Ends a pause; the vCPUs still stand still. */
+  resume(): void {
+    for (const transport of this.transports) transport.resume();
+  }
+
+  /** Closes doorbells and interrupts; the backs were quiesced and their backends are the supervisor's. */
+  close(): void {
+    for (const watch of this.#watches.splice(0)) watch.close();
+    for (const eventFd of this.#eventFds.splice(0)) eventFd.close();
+  }
+
+  #createEventFd(): NativeEventFd {
+    const eventFd = new (native().EventFd)();
+    this.#eventFds.push(eventFd);
+    return eventFd;
+  }
+
+  #createIrq(vm: NativeVm, gsi: Gsi): IrqLine & { readonly fd: number } {
+    const eventFd = this.#createEventFd();
+    vm.irqfd(eventFd.fd, gsi);
+    return { fd: eventFd.fd, raise: () => eventFd.signal() };
+  }
+
+  #watch(eventFd: NativeEventFd, device: string, handler: () => void): void {
+    this.#watches.push(
+      this.#host.watch(eventFd.fd, handler, (error) => this.#failed(device, toEstaloError(error))),
+    );
+  }
+
+  /** A later turn of the event loop: what a busy queue leaves for others to go first. */
+  #defer(device: string, task: () => void): void {
+    setImmediate(() => {
+      if (this.#watches.length === 0) return;
+      try {
+        task();
+      } catch (error) {
+        this.#failed(device, toEstaloError(error));
+      }
+    });
+  }
+
+  #createBack(
+    device: Described,
+    index: number,
+    state: Int32Array,
+    vm: NativeVm,
+    memory: GuestMemory,
+    irq: IrqLine | undefined,
+    sink: ConstructorParameters<typeof SerialBack>[1]["sink"],
+  ): void {
+    if (index === SERIAL) {
+      this.#serial = new SerialBack(state, { irq: irq as IrqLine, sink, waitForRts: true });
+    } else if (index === I8042) {
+      this.#i8042 = new I8042Back(state, irq as IrqLine);
+    } else if (device.create !== undefined) {
+      const transport = new TransportBack(
+        state,
+        {
+          memory,
+          irq: irq as IrqLine,
+          onNeedsReset: (reason) => this.#events.onNeedsReset(device.name, reason),
+          defer: (task) => this.#defer(device.name, task),
+        },
+        device.create,
+      );
+      this.transports.push(transport);
+      for (const queue of transport.device.queueSizes.keys()) {
+        const doorbell = this.#createEventFd();
+        vm.ioeventfd(doorbell.fd, device.start + QUEUE_NOTIFY_OFFSET, 4, queue);
+        this.#watch(doorbell, device.name, () => transport.notifyQueue(queue));
+      }
+    }
+  }
+
+  #dispatch(index: number, event: number, value: number): void {
+    const device = this.#described[index];
+    try {
+      if (index === SERIAL) this.#serial?.handleEvent(event);
+      else if (index < LEGACY_DEVICES.length) this.#events.onSignal(event, value);
+      else this.transports[index - LEGACY_DEVICES.length].handleEvent(event, value);
+    } catch (error) {
+      this.#failed(device.name, toEstaloError(error));
+    }
+  }
+
+  #failed(name: string, error: EstaloError): void {
+    const wrapped = new EstaloError("ERR_ESTALO_DEVICE_FAILED", `${name}: ${error.message}`, {
+      cause: error,
+      data: { device: name },
+    });
+    this.#events.onDeviceFailed(name, wrapped);
+    const last = this.#failedAtMs.get(name);
+    const now = performance.now();
+    this.#failedAtMs.set(name, now);
+    const index = this.#described.findIndex((device) => device.name === name);
+    const transport = this.transports[index - LEGACY_DEVICES.length];
+    if (transport === undefined || (last !== undefined && now - last < FAILURE_WINDOW_MS)) {
+      this.#events.onFatal(wrapped);
+      return;
+    }
+    transport.fail(error.message).catch((cause) => this.#events.onFatal(toEstaloError(cause)));
+  }
+}

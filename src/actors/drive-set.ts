@@ -1,0 +1,143 @@
+/**
+ * The drives of one microVM: their files, what moves their bytes, and their virtio devices.
+ *
+ * Files are opened before anything else is made, so that a wrong path fails at once. Backends need guest
+ * memory and come later; each owns its file and closes it.
+ */
+import { closeSync } from "node:fs";
+import type { DiskBackend } from "../devices/backend.js";
+import { VirtioBlock } from "../devices/virtio/block.js";
+import { EstaloError, hostError } from "../errors.js";
+import type { NativeGuestMapping } from "../native/binding.js";
+import type { GuestMemory } from "../native/guest-memory.js";
+import { type DiskFile, openDiskFile } from "./backends/disk-file.js";
+import { LibuvDisk } from "./backends/libuv-disk.js";
+import { UringDisk } from "./backends/uring-disk.js";
+import type { CheckedDrive } from "./config.js";
+import type { VirtioDeviceRequest } from "./device-board.js";
+import type { DeviceHost } from "./device-host.js";
+
+type OwnedBackend = DiskBackend & { close(): void };
+
+interface Drive {
+  readonly config: CheckedDrive;
+  file: DiskFile | undefined;
+  backend: OwnedBackend | undefined;
+  device: VirtioBlock | undefined;
+}
+
+/** What a backend is made with. */
+export interface DriveSurroundings {
+  readonly mapping: NativeGuestMapping;
+  readonly memory: GuestMemory;
+  readonly host: DeviceHost;
+  readonly onError: (error: unknown) => void;
+}
+
+/** See the file's header. Thread: the device host's. */
+export class DriveSet {
+  readonly #drives: Drive[] = [];
+  #surroundings: DriveSurroundings | undefined;
+
+  /** Opens every drive's file; raises ERR_ESTALO_DRIVE_FILE with none left open. */
+  constructor(configs: readonly CheckedDrive[]) {
+    try {
+      for (const config of configs) {
+        const file = openDiskFile(config);
+        this.#drives.push({ config, file, backend: undefined, device: undefined });
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** The root drive's configuration, if one is. */
+  get root(): CheckedDrive | undefined {
+    return this.#drives.find((drive) => drive.config.isRoot)?.config;
+  }
+
+  /** One request per drive, in order. */
+  get requests(): VirtioDeviceRequest[] {
+    return this.#drives.map((drive) => ({
+      name: `drive ${drive.config.id}`,
+      create: (host) => {
+        drive.device = new VirtioBlock(host, {
+          backend: drive.backend as OwnedBackend,
+          cacheType: drive.config.cacheType,
+          readOnly: drive.config.readOnly,
+          nowUs: () => performance.now() * 1000,
+        });
+        return drive.device;
+      },
+    }));
+  }
+
+  /** Makes the backends; they own the files from then on. */
+  connect(surroundings: DriveSurroundings): void {
+    this.#surroundings = surroundings;
+    for (const drive of this.#drives) {
+      const file = drive.file as DiskFile;
+      drive.backend = createBackend(file, drive.config, surroundings);
+      drive.file = undefined;
+    }
+  }
+
+  /** Metrics of each drive, by id. */
+  get metrics(): ReadonlyMap<string, VirtioBlock["metrics"]> {
+    const entries = this.#drives.flatMap(({ config, device }) =>
+      device === undefined ? [] : [[config.id, device.metrics] as const],
+    );
+    return new Map(entries);
+  }
+
+  /**
+   * Puts another file (or the same one, grown) behind a drive while the guest runs; its driver sees the new
+   * capacity. Fulfilled with the size in bytes when nothing uses the old file any more.
+   */
+  async replace(id: string, path: string | undefined): Promise<number> {
+    const drive = this.#drives.find((candidate) => candidate.config.id === id);
+    const surroundings = this.#surroundings;
+    if (drive === undefined || drive.device === undefined || surroundings === undefined) {
+      throw new EstaloError("ERR_ESTALO_DRIVE_UNKNOWN", `there is no drive ${id}`, {
+        data: { id, drives: this.#drives.map((other) => other.config.id) },
+      });
+    }
+    const config = { ...drive.config, path: path ?? drive.config.path };
+    const fresh = createBackend(openDiskFile(config), config, surroundings);
+    const old = drive.backend;
+    await drive.device.setBackend(fresh);
+    drive.backend = fresh;
+    old?.close();
+    return fresh.sizeBytes;
+  }
+
+  /** Closes every backend and file; nothing may be in flight. Idempotent. */
+  close(): void {
+    for (const drive of this.#drives.splice(0)) {
+      drive.backend?.close();
+      if (drive.file !== undefined) closeSync(drive.file.fd);
+    }
+  }
+}
+
+function createBackend(
+  file: DiskFile,
+  config: CheckedDrive,
+  { mapping, memory, host, onError }: DriveSurroundings,
+): OwnedBackend {
+  if (config.ioEngine === "libuv") return new LibuvDisk(file, memory);
+  try {
+    return new UringDisk(file, mapping, host, onError);
+  } catch (error) {
+    if (config.ioEngine === "auto" && isUringMissing(error)) return new LibuvDisk(file, memory);
+    closeSync(file.fd);
+    throw hostError("io_uring for", `drive ${config.id}`, error);
+  }
+}
+
+/** Not in the kernel, switched off by a sysctl or seccomp, or out of locked memory. */
+function isUringMissing(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException).code ?? "";
+  return ["ENOSYS", "EPERM", "EACCES", "ENOMEM"].includes(code);
+}

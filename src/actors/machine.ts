@@ -1,0 +1,201 @@
+/**
+ * The kernel objects of one microVM: memory, VM, interrupt chips, vCPUs. Made in order, closed in reverse,
+ * each exactly once.
+ *
+ * Thread: the supervisor's. Nothing here runs a vCPU; vCPU threads borrow the descriptors it owns, and have
+ * let go of them before `close`.
+ */
+import { BOOT_FPU, BOOT_MSRS, type BootRegisters, setLapicPins } from "../boot/boot-registers.js";
+import { KVM_TSS_GPA } from "../boot/layout.js";
+import { EstaloError, hostError } from "../errors.js";
+import {
+  type NativeGuestMapping,
+  type NativeKvm,
+  type NativeVcpu,
+  type NativeVm,
+  native,
+  VCPU_FPU,
+  VCPU_LAPIC,
+  VCPU_REGS,
+  VCPU_SREGS,
+} from "../native/binding.js";
+import { GuestMemory, type MemoryRegion } from "../native/guest-memory.js";
+import { KVM_FPU, KVM_REGS, KVM_SREGS } from "../native/kvm-structs.js";
+import * as k from "../native/layouts.js";
+import { PAGE_BYTES } from "../units.js";
+import type { SharedBlock } from "./shared-block.js";
+
+export const KVM_DEVICE = "/dev/kvm";
+
+/** What Estalo needs of KVM; Firecracker's list, without what it uses for snapshots only. */
+export const REQUIRED_CAPABILITIES = {
+  KVM_CAP_IRQCHIP: k.KVM_CAP_IRQCHIP,
+  KVM_CAP_USER_MEMORY: k.KVM_CAP_USER_MEMORY,
+  KVM_CAP_SET_TSS_ADDR: k.KVM_CAP_SET_TSS_ADDR,
+  KVM_CAP_EXT_CPUID: k.KVM_CAP_EXT_CPUID,
+  KVM_CAP_MP_STATE: k.KVM_CAP_MP_STATE,
+  KVM_CAP_IRQFD: k.KVM_CAP_IRQFD,
+  KVM_CAP_PIT2: k.KVM_CAP_PIT2,
+  KVM_CAP_IOEVENTFD: k.KVM_CAP_IOEVENTFD,
+  KVM_CAP_IMMEDIATE_EXIT: k.KVM_CAP_IMMEDIATE_EXIT,
+} as const;
+
+/** Opens /dev/kvm and checks it, or says why this host cannot run a microVM and what to do about it. */
+export function openKvm(path = KVM_DEVICE): NativeKvm {
+  let kvm: NativeKvm;
+  try {
+    kvm = new (native().Kvm)(path);
+  } catch (error) {
+    if (error instanceof EstaloError) throw error;
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === "EACCES" || code === "EPERM") {
+      throw hostError(
+        "open",
+        path,
+        error,
+        "ERR_ESTALO_KVM_PERMISSION",
+        `sudo usermod -aG kvm "$USER" and log in again; estalo doctor checks it`,
+      );
+    }
+    throw hostError(
+      "open",
+      path,
+      error,
+      "ERR_ESTALO_KVM_MISSING",
+      "enable virtualisation in the firmware or the cloud instance, then modprobe kvm_intel or kvm_amd; estalo doctor explains",
+    );
+  }
+  try {
+    checkKvm(kvm);
+  } catch (error) {
+    kvm.close();
+    throw error;
+  }
+  return kvm;
+}
+
+function checkKvm(kvm: NativeKvm): void {
+  if (kvm.apiVersion !== k.KVM_API_VERSION) {
+    throw new EstaloError(
+      "ERR_ESTALO_KVM_CAPABILITY",
+      `KVM has API version ${kvm.apiVersion}, not 12`,
+    );
+  }
+  for (const [name, capability] of Object.entries(REQUIRED_CAPABILITIES)) {
+    if (kvm.checkExtension(capability) > 0) continue;
+    throw new EstaloError("ERR_ESTALO_KVM_CAPABILITY", `this host's KVM has no ${name}`, {
+      data: { capability: name },
+    });
+  }
+}
+
+/** What a machine is made from. */
+export interface MachineOptions {
+  readonly regions: readonly MemoryRegion[];
+  readonly hugePages: boolean;
+}
+
+/** Everything a vCPU starts with; `boot` for vCPU 0 only. */
+export interface VcpuState {
+  readonly cpuid: Uint32Array;
+  /** Beside BOOT_MSRS. */
+  readonly msrs: ReadonlyMap<number, bigint>;
+  readonly boot: BootRegisters | undefined;
+}
+
+/** See the file's header. */
+export class Machine {
+  readonly mapping: NativeGuestMapping;
+  readonly memory: GuestMemory;
+  readonly vm: NativeVm;
+  /** Records of ten words: what KVM offers a guest. */
+  readonly supportedCpuid: Uint32Array;
+  readonly vcpuMmapBytes: number;
+  readonly vcpus: NativeVcpu[] = [];
+  readonly #closers: (() => void)[] = [];
+
+  /** Raises ERR_ESTALO_KVM_* or ERR_ESTALO_HOST; what was made by then is closed again. */
+  constructor(options: MachineOptions) {
+    const addon = native();
+    try {
+      const kvm = openKvm();
+      this.#closers.push(() => kvm.close());
+      this.supportedCpuid = kvm.getSupportedCpuid();
+      this.vcpuMmapBytes = kvm.vcpuMmapBytes;
+      this.mapping = new addon.GuestMapping(options.regions, options.hugePages);
+      this.#closers.push(() => this.mapping.close());
+      this.memory = new GuestMemory(this.mapping.buffer, options.regions);
+      this.vm = new addon.Vm(kvm.createVm());
+      this.#closers.push(() => this.vm.close());
+      // Intel needs both in real mode; the page below the TSS is free in our map.
+      this.vm.setIdentityMapAddr(KVM_TSS_GPA - PAGE_BYTES);
+      this.vm.setTssAddr(KVM_TSS_GPA);
+      this.vm.setUserMemory(this.mapping);
+      this.vm.createIrqchip();
+      this.vm.createPit2();
+    } catch (error) {
+      this.close();
+      throw error instanceof EstaloError ? error : hostError("create", "microVM", error);
+    }
+  }
+
+  /** Creates the vCPUs; their control words are in the shared block. */
+  createVcpus(count: number, block: SharedBlock): void {
+    for (let id = 0; id < count; id++) {
+      try {
+        const control = new Uint32Array(
+          block.buffer,
+          block.vcpus[id].controlOffset,
+          k.VCPU_CONTROL_BYTES / 4,
+        );
+        const vcpu = new (native().Vcpu)(this.vm.createVcpu(id), this.vcpuMmapBytes, control);
+        this.vcpus.push(vcpu);
+        this.#closers.push(() => vcpu.close());
+      } catch (error) {
+        throw hostError("create", `vCPU ${id}`, error);
+      }
+    }
+  }
+
+  /** Sets what a vCPU starts with. */
+  setVcpuState(id: number, state: VcpuState): void {
+    const vcpu = this.vcpus[id];
+    try {
+      vcpu.setCpuid2(state.cpuid);
+      const msrs = new Map(BOOT_MSRS.map(({ index, data }) => [index, data]));
+      for (const [index, data] of state.msrs) msrs.set(index, data);
+      setMsrs(vcpu, id, msrs);
+      const fpu = new Uint8Array(KVM_FPU.sizeBytes);
+      KVM_FPU.write(fpu, BOOT_FPU);
+      vcpu.setStruct(VCPU_FPU, fpu);
+      const lapic = vcpu.getStruct(VCPU_LAPIC);
+      setLapicPins(lapic);
+      vcpu.setStruct(VCPU_LAPIC, lapic);
+      if (state.boot === undefined) return;
+      const sregs = vcpu.getStruct(VCPU_SREGS);
+      KVM_SREGS.write(sregs, state.boot.sregs);
+      vcpu.setStruct(VCPU_SREGS, sregs);
+      const regs = new Uint8Array(KVM_REGS.sizeBytes);
+      KVM_REGS.write(regs, state.boot.regs);
+      vcpu.setStruct(VCPU_REGS, regs);
+    } catch (error) {
+      throw error instanceof EstaloError ? error : hostError("set up", `vCPU ${id}`, error);
+    }
+  }
+
+  /** Closes everything, in reverse order; idempotent. */
+  close(): void {
+    for (const close of this.#closers.splice(0).reverse()) close();
+  }
+}
+
+function setMsrs(vcpu: NativeVcpu, id: number, msrs: ReadonlyMap<number, bigint>): void {
+  const indexes = Uint32Array.from(msrs.keys());
+  const taken = vcpu.setMsrs(indexes, BigUint64Array.from(msrs.values()));
+  if (taken === indexes.length) return;
+  throw new EstaloError(
+    "ERR_ESTALO_HOST",
+    `KVM_SET_MSRS vCPU ${id}: MSR 0x${indexes[taken].toString(16)} was refused`,
+    { data: { vcpu: id, msr: indexes[taken] } },
+  );
+}

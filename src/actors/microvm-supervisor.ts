@@ -1,0 +1,328 @@
+/**
+ * The supervisor: one actor per microVM, which owns everything the microVM has and drives its life.
+ *
+ *     created ─▶ starting ─▶ running ◀─▶ paused
+ *        │          │           │          │
+ *        └──────────┴───────────┴──────────┴─▶ stopping ─▶ stopped, or failed with the reason
+ *
+ * It makes things in order and frees them in reverse, each once, whatever ended the microVM: the guest
+ * (power-off, reset, panic, triple fault), its owner (stop, kill), a vCPU that cannot go on, a thread or
+ * device that died. Nothing that happens to one microVM leaves this object.
+ *
+ * Invariant: vCPU threads borrow what the Machine owns, so threads have let go before it is closed, and
+ * device backs are quiet before guest memory goes.
+ */
+import { randomBytes } from "node:crypto";
+import { ramRegions } from "../boot/memory-map.js";
+import { prepareBoot } from "../boot/prepare-boot.js";
+import {
+  I8042_RESET,
+  PANICKED,
+  POWER_OFF,
+  REPORT_BOOTED,
+  REPORT_EXIT_STATUS,
+} from "../devices/events.js";
+import { VirtioRng } from "../devices/virtio/rng.js";
+import { EstaloError, toEstaloError } from "../errors.js";
+import { hostEntropy } from "./backends/entropy.js";
+import type { CheckedConfig } from "./config.js";
+import { Console } from "./console.js";
+import { vcpuStates } from "./cpu-setup.js";
+import { DeviceBoard } from "./device-board.js";
+import { deviceHost } from "./device-host.js";
+import { DriveSet } from "./drive-set.js";
+import { exitCodeOf } from "./exit-code.js";
+import { EventLog } from "./inspection.js";
+import { Machine } from "./machine.js";
+import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
+import { createSharedBlock } from "./shared-block.js";
+import { type Timings, TimingsRecorder } from "./timings.js";
+import { VcpuGroup } from "./vcpu-group.js";
+
+/** Legal moves; everything else raises ERR_ESTALO_STATE. */
+const NEXT: Readonly<Record<MicroVmState, readonly MicroVmState[]>> = {
+  created: ["starting", "stopping"],
+  starting: ["running", "stopping"],
+  running: ["paused", "stopping"],
+  paused: ["running", "stopping"],
+  stopping: ["stopped", "failed"],
+  stopped: [],
+  failed: [],
+};
+
+/** `MicroVmEvent` without its time, which the supervisor adds. */
+type Untimed<E> = E extends unknown ? Omit<E, "atMs"> : never;
+
+/** See the file's header. Thread: the device host's. */
+export class MicrovmSupervisor {
+  readonly config: CheckedConfig;
+  readonly events = new EventLog<MicroVmEvent>();
+  readonly console = new Console();
+  /** Fulfilled, never rejected, when the microVM has ended and nothing of it is left. */
+  readonly exited: Promise<MicroVmExit>;
+  /** The kernel's whole command line. */
+  readonly commandLine: string;
+
+  readonly #timings = new TimingsRecorder();
+  readonly #closers: (() => void)[] = [];
+  readonly #drives: DriveSet;
+  readonly #board: DeviceBoard;
+  readonly #machine: Machine;
+  readonly #vcpus: VcpuGroup;
+  #state: MicroVmState = "created";
+  #guestStatus: number | undefined;
+  #ending: Promise<void> | undefined;
+  /** The last change of state that takes time: the next one waits for it. */
+  #transition: Promise<void> = Promise.resolve();
+  #resolveExit: (exit: MicroVmExit) => void = () => {};
+
+  /**
+   * Makes the whole microVM, ready to start. Raises what is wrong with the configuration's files or with
+   * the host, and then leaves nothing behind.
+   */
+  constructor(config: CheckedConfig) {
+    this.config = config;
+    this.exited = new Promise((resolve) => {
+      this.#resolveExit = resolve;
+    });
+    try {
+      this.#drives = this.#owned(new DriveSet(config.drives));
+      this.#board = this.#owned(this.#describeBoard());
+      this.#vcpus = this.#owned(new VcpuGroup(config.vcpuCount, (error) => this.#fail(error)));
+      const regions = ramRegions(config.memoryMib);
+      const { hugePages, vcpuCount } = config;
+      this.#machine = this.#owned(new Machine({ regions, hugePages }));
+      this.#drives.connect({
+        mapping: this.#machine.mapping,
+        memory: this.#machine.memory,
+        host: deviceHost,
+        onError: (error) => this.#fail(toEstaloError(error)),
+      });
+      const block = createSharedBlock(vcpuCount, this.#board.deviceWords);
+      const { vm, memory } = this.#machine;
+      const devices = this.#board.attach(vm, memory, block, this.console);
+      this.console.connect(this.#board.serial);
+      this.#board.serial.onReceiveRoom = () => this.console.pump();
+      this.#timings.end("machineMs");
+      const boot = this.#prepareBoot();
+      this.commandLine = boot.commandLine;
+      this.#timings.end("kernelMs");
+      this.#machine.createVcpus(vcpuCount, block);
+      const states = vcpuStates(config, this.#machine.supportedCpuid, boot.registers);
+      for (const [id, state] of states.entries()) this.#machine.setVcpuState(id, state);
+      this.#vcpus.connect(this.#machine, block, devices);
+      this.#timings.end("vcpusMs");
+    } catch (error) {
+      this.#closeAll();
+      throw error;
+    }
+    this.#emit({ type: "state", state: "created" });
+  }
+
+  get state(): MicroVmState {
+    return this.#state;
+  }
+
+  get timings(): Timings {
+    return this.#timings.timings;
+  }
+
+  /** Counters of the vCPUs, drives and console. */
+  get metrics() {
+    return {
+      vcpus: this.#vcpus.counters(),
+      drives: Object.fromEntries(this.#drives.metrics),
+      serial: {
+        transmittedBytes: this.#board.serial.transmittedBytes,
+        receivedBytes: this.#board.serial.receivedBytes,
+      },
+    };
+  }
+
+  /** Readers of every vCPU's exits, from the oldest kept record on. */
+  traceReaders() {
+    return this.#vcpus.traceReaders();
+  }
+
+  /** Enters the guest for the first time. */
+  start(): Promise<void> {
+    return this.#change("starting", async () => {
+      this.#timings.begin();
+      await this.#vcpus.attach();
+      this.#timings.end("threadsMs");
+      if (this.#ending !== undefined) return;
+      this.#timings.entered();
+      this.#run();
+    });
+  }
+
+  /** Stops the vCPUs and quiets the devices; no thread is held until `resume`. */
+  pause(): Promise<void> {
+    return this.#change("paused", async () => {
+      await this.#vcpus.leave();
+      await this.#board.quiesce();
+      await this.#vcpus.detach();
+    });
+  }
+
+  /** Goes on where `pause` stopped. */
+  resume(): Promise<void> {
+    return this.#change("running", async () => {
+      await this.#vcpus.attach();
+      this.#board.resume();
+      if (this.#ending === undefined) this.#vcpus.run(this.#onShutdown);
+    });
+  }
+
+  /** Ends the microVM at once, in any state; fulfilled when nothing of it is left. */
+  async kill(): Promise<void> {
+    this.#end("killed");
+    await this.exited;
+  }
+
+  /** Presses Ctrl, Alt and Delete: a guest whose init knows them shuts down. False: it has not read the last ones. */
+  sendCtrlAltDelete(): boolean {
+    this.#require(this.#state === "running", "send Ctrl-Alt-Delete");
+    return this.#board.sendCtrlAltDelete();
+  }
+
+  /** Puts another file behind a drive, or measures the same one again; the guest sees the new size. */
+  async updateDrive(id: string, path?: string): Promise<void> {
+    this.#require(this.#state === "running" || this.#state === "paused", "change a drive");
+    const sizeBytes = await this.#drives.replace(id, path);
+    this.#emit({ type: "drive-changed", drive: id, sizeBytes });
+  }
+
+  #owned<T extends { close(): void }>(resource: T): T {
+    this.#closers.push(() => resource.close());
+    return resource;
+  }
+
+  #describeBoard(): DeviceBoard {
+    const requests = this.#drives.requests;
+    if (this.config.entropy) {
+      requests.push({ name: "entropy", create: (host) => new VirtioRng(host, hostEntropy) });
+    }
+    return new DeviceBoard(deviceHost, requests, {
+      onSignal: (event, value) => this.#onSignal(event, value),
+      onDeviceFailed: (device, error) =>
+        this.#emit({ type: "device-failed", device, error: error.toRecord() }),
+      onNeedsReset: (device, reason) => this.#emit({ type: "device-needs-reset", device, reason }),
+      onFatal: (error) => this.#fail(error),
+    });
+  }
+
+  #prepareBoot() {
+    const { config } = this;
+    const root = this.#drives.root;
+    return prepareBoot(this.#machine.memory, {
+      kernel: { path: config.kernel },
+      ...(config.initrd === undefined ? {} : { initrd: { path: config.initrd } }),
+      ...(config.bootArgs === undefined ? {} : { bootArgs: config.bootArgs }),
+      ...(root === undefined
+        ? {}
+        : {
+            root: {
+              device: root.partuuid === undefined ? "/dev/vda" : `PARTUUID=${root.partuuid}`,
+              readOnly: root.readOnly,
+            },
+          }),
+      vcpuCount: config.vcpuCount,
+      virtioDevices: this.#board.virtioWindows,
+      vmGenId: { id: randomBytes(16), gsi: this.#board.nextGsi },
+    });
+  }
+
+  /** Runs `work` as the transition to `target`, after the transition before it. */
+  #change(target: MicroVmState, work: () => Promise<void>): Promise<void> {
+    this.#require(NEXT[this.#state].includes(target), `go from ${this.#state} to ${target}`);
+    this.#setState(target);
+    const done = this.#transition.then(work);
+    this.#transition = done.catch((error) => this.#fail(toEstaloError(error)));
+    return done;
+  }
+
+  #run(): void {
+    this.#setState("running");
+    this.#vcpus.run(this.#onShutdown);
+  }
+
+  readonly #onShutdown = () => this.#end("triple-fault");
+
+  /** What the guest says about the whole machine. */
+  #onSignal(event: number, value: number): void {
+    if (event === REPORT_BOOTED) {
+      this.#timings.booted();
+      this.#emit({ type: "booted" });
+    } else if (event === REPORT_EXIT_STATUS) {
+      this.#guestStatus = Math.min(value, 255);
+      this.#emit({ type: "command-exited", status: this.#guestStatus });
+    } else if (event === POWER_OFF) {
+      this.#end("poweroff");
+    } else if (event === I8042_RESET) {
+      this.#end("reboot");
+    } else if (event === PANICKED) {
+      this.#emit({ type: "panicked" });
+      this.#end("panic");
+    }
+  }
+
+  #fail(error: EstaloError): void {
+    this.#end("failed", error);
+  }
+
+  /** Ends the microVM for this reason; the first reason stands. */
+  #end(reason: ExitReason, error?: EstaloError): void {
+    if (this.#ending !== undefined) return;
+    this.#setState("stopping");
+    this.#ending = this.#tearDown(reason, error);
+  }
+
+  async #tearDown(reason: ExitReason, error: EstaloError | undefined): Promise<void> {
+    let failure = error;
+    try {
+      await this.#transition;
+      await this.#vcpus.leave();
+      await this.#board.quiesce();
+      this.#board.serial.drain();
+      await this.#vcpus.detach();
+    } catch (cause) {
+      failure ??= toEstaloError(cause);
+    }
+    this.console.close();
+    this.#closeAll();
+    const actual = failure === undefined ? reason : "failed";
+    const exit: MicroVmExit = {
+      reason: actual,
+      guestStatus: this.#guestStatus,
+      error: failure?.toRecord(),
+      exitCode: exitCodeOf(actual, this.#guestStatus),
+    };
+    this.#setState(actual === "failed" ? "failed" : "stopped");
+    this.#emit({ type: "exited", exit });
+    this.events.complete();
+    this.#resolveExit(exit);
+  }
+
+  #closeAll(): void {
+    for (const close of this.#closers.splice(0).reverse()) close();
+  }
+
+  #setState(state: MicroVmState): void {
+    this.#state = state;
+    this.#emit({ type: "state", state });
+  }
+
+  #emit(event: Untimed<MicroVmEvent>): void {
+    this.events.emit({ ...event, atMs: performance.now() } as MicroVmEvent);
+  }
+
+  #require(condition: boolean, action: string): void {
+    if (condition) return;
+    throw new EstaloError(
+      "ERR_ESTALO_STATE",
+      `microVM ${this.config.id} is ${this.#state}: it cannot ${action}`,
+      { data: { id: this.config.id, state: this.#state } },
+    );
+  }
+}

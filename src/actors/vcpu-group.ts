@@ -1,0 +1,198 @@
+/**
+ * The vCPUs of one microVM and the threads that run them: attach, run, leave, detach, together.
+ *
+ *     take threads ─▶ attach ─▶ run … every thread is in the guest … leave (pending, kick) ─▶ detach ─▶ give back
+ *
+ * Threads are asked for when the group is made, so that they start while the machine is being built.
+ * A thread that dies, or a vCPU that cannot go on, is reported once; nothing waits for a dead thread.
+ */
+import { EstaloError } from "../errors.js";
+import { VCPU_REGS } from "../native/binding.js";
+import { KVM_REGS } from "../native/kvm-structs.js";
+import * as k from "../native/layouts.js";
+import { TraceReader } from "../native/trace-ring.js";
+import { hex } from "../units.js";
+import type { Machine } from "./machine.js";
+import type { DeviceWindow, VcpuOutcome } from "./messages.js";
+import type { SharedBlock } from "./shared-block.js";
+import { type VcpuThreadHandle, vcpuThreads } from "./transport.js";
+
+/** A kick that a vCPU did not notice is repeated after this: a front's wait does not see signals, ms. */
+const KICK_AGAIN_MS = 20;
+/** Exits shown when a vCPU fails. */
+const LAST_EXITS = 16;
+
+/** Exits of one vCPU since it was created; 32-bit counters that wrap. */
+export interface VcpuCounters {
+  readonly exitIoIn: number;
+  readonly exitIoOut: number;
+  readonly exitMmioRead: number;
+  readonly exitMmioWrite: number;
+  readonly exitOther: number;
+  readonly kicks: number;
+}
+
+interface Connection {
+  readonly machine: Machine;
+  readonly block: SharedBlock;
+  readonly windows: readonly DeviceWindow[];
+  readonly hostFd: number;
+}
+
+/** See the file's header. Thread: the supervisor's. */
+export class VcpuGroup {
+  readonly #onFailed: (error: EstaloError) => void;
+  readonly #count: number;
+  #threads: VcpuThreadHandle[] = [];
+  #attached = false;
+  #running: Promise<void>[] = [];
+  #connection: Connection | undefined;
+  #control: Int32Array[] = [];
+
+  constructor(count: number, onFailed: (error: EstaloError) => void) {
+    this.#count = count;
+    this.#onFailed = onFailed;
+    this.#takeThreads();
+  }
+
+  /** Joins the group to the machine it runs and to the devices its exits go to. */
+  connect(
+    machine: Machine,
+    block: SharedBlock,
+    devices: { readonly windows: readonly DeviceWindow[]; readonly hostFd: number },
+  ): void {
+    this.#connection = { machine, block, ...devices };
+    this.#control = block.vcpus.map(
+      ({ controlOffset }) => new Int32Array(block.buffer, controlOffset, k.VCPU_CONTROL_BYTES / 4),
+    );
+  }
+
+  /** Gives every vCPU a thread; fulfilled when all of them can run. */
+  async attach(): Promise<void> {
+    this.#takeThreads();
+    const { machine, block, windows, hostFd } = this.#connected();
+    this.#attached = true;
+    const replies = await Promise.all(
+      this.#threads.map((thread, vcpu) =>
+        thread.attach({
+          vcpu,
+          vcpuFd: machine.vcpus[vcpu].fd,
+          mmapBytes: machine.vcpuMmapBytes,
+          shared: block.buffer,
+          block: block.vcpus[vcpu],
+          hostFd,
+          devices: windows,
+        }),
+      ),
+    );
+    const failed = replies.find((reply) => reply !== undefined);
+    if (failed !== undefined) throw EstaloError.fromRecord(failed);
+  }
+
+  /** Lets all vCPUs into the guest. `onShutdown`: one of them met a triple fault. */
+  run(onShutdown: () => void): void {
+    for (const control of this.#control) {
+      Atomics.store(control, k.VCPU_CONTROL_PENDING_OFFSET / 4, 0);
+    }
+    this.#running = this.#threads.map((thread, vcpu) =>
+      thread.run().then(
+        (outcome) => this.#returned(vcpu, outcome, onShutdown),
+        (error: EstaloError) => this.#onFailed(error),
+      ),
+    );
+  }
+
+  /** Makes every vCPU leave the guest; fulfilled when all have. */
+  async leave(): Promise<void> {
+    const running = this.#running;
+    if (running.length === 0) return;
+    this.#running = [];
+    const kick = () => {
+      for (const [vcpu, control] of this.#control.entries()) {
+        Atomics.store(control, k.VCPU_CONTROL_PENDING_OFFSET / 4, 1);
+        if (Atomics.load(control, k.VCPU_CONTROL_TID_OFFSET / 4) !== 0) {
+          this.#connected().machine.vcpus[vcpu].kick();
+        }
+      }
+    };
+    kick();
+    const again = setInterval(kick, KICK_AGAIN_MS);
+    try {
+      await Promise.all(running);
+    } finally {
+      clearInterval(again);
+    }
+  }
+
+  /** Takes the vCPUs from their threads, and gives the threads back. No vCPU runs. */
+  async detach(): Promise<void> {
+    const threads = this.#threads.splice(0);
+    const attached = this.#attached;
+    this.#attached = false;
+    await Promise.all(
+      threads.map(async (thread) => {
+        // A thread that died meanwhile has let go for good.
+        if (attached && thread.alive) await thread.detach().catch(() => {});
+        await vcpuThreads.giveBack(thread);
+      }),
+    );
+  }
+
+  /** Gives back threads that never got a vCPU. */
+  close(): void {
+    for (const thread of this.#threads.splice(0)) void vcpuThreads.giveBack(thread);
+  }
+
+  counters(): VcpuCounters[] {
+    const first = k.VCPU_CONTROL_EXITS_IO_IN_OFFSET / 4;
+    return this.#control.map((control) => ({
+      exitIoIn: control[first] >>> 0,
+      exitIoOut: control[first + 1] >>> 0,
+      exitMmioRead: control[first + 2] >>> 0,
+      exitMmioWrite: control[first + 3] >>> 0,
+      exitOther: control[first + 4] >>> 0,
+      kicks: control[k.VCPU_CONTROL_KICKS_OFFSET / 4] >>> 0,
+    }));
+  }
+
+  /** A reader per vCPU, from its oldest kept exit on. */
+  traceReaders(): TraceReader[] {
+    const { block } = this.#connected();
+    return block.vcpus.map(
+      ({ traceOffset }) => new TraceReader(block.buffer, traceOffset, k.TRACE_RECORDS),
+    );
+  }
+
+  #takeThreads(): void {
+    while (this.#threads.length < this.#count) this.#threads.push(vcpuThreads.take());
+  }
+
+  #connected(): Connection {
+    if (this.#connection === undefined) {
+      throw new EstaloError("ERR_ESTALO_BUG", "the vCPU group has no machine yet");
+    }
+    return this.#connection;
+  }
+
+  #returned(vcpu: number, outcome: VcpuOutcome, onShutdown: () => void): void {
+    if (outcome.kind === "shutdown") onShutdown();
+    else if (outcome.kind === "failed") this.#onFailed(this.#withLastExits(vcpu, outcome.error));
+  }
+
+  /** The failure with what the vCPU did last, for whoever has to find out why. */
+  #withLastExits(vcpu: number, record: Parameters<typeof EstaloError.fromRecord>[0]): EstaloError {
+    const { machine, block } = this.#connected();
+    const reader = new TraceReader(block.buffer, block.vcpus[vcpu].traceOffset, LAST_EXITS);
+    const lastExits = reader
+      .read()
+      .map(
+        (exit) =>
+          `${exit.isWrite ? "write" : "read"} ${hex(exit.address)} ${exit.sizeBytes} bytes: ${hex(Number(exit.data))} (KVM_EXIT ${exit.reason})`,
+      );
+    const regs = KVM_REGS.read(machine.vcpus[vcpu].getStruct(VCPU_REGS));
+    const registers = Object.fromEntries(
+      Object.entries(regs).map(([name, value]) => [name, `0x${BigInt(value).toString(16)}`]),
+    );
+    return EstaloError.fromRecord({ ...record, data: { ...record.data, registers, lastExits } });
+  }
+}

@@ -1,0 +1,22 @@
+/**
+ * Estalo: microVMs for Node.js. This is the package's only public door.
+ */
+export type {
+  CacheType,
+  CpuTemplateConfig,
+  DriveConfig,
+  IoEngine,
+  MicroVmConfig,
+} from "./actors/config.js";
+export { defaultGuest, type DefaultGuest } from "./actors/default-guest.js";
+export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
+export type { Timings } from "./actors/timings.js";
+export {
+  type ErrorCode,
+  type ErrorFamily,
+  type ErrorRecord,
+  EstaloError,
+  isEstaloError,
+} from "./errors.js";
+export { type CallOptions, MicroVm, type StopOptions } from "./microvm.js";
+export type { ExitRecord, TraceReader } from "./native/trace-ring.js";

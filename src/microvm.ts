@@ -1,0 +1,185 @@
+/**
+ * A microVM as a program uses it: the library's face over the supervisor actor.
+ */
+import type { Observable } from "rxjs";
+import { checkConfig, type MicroVmConfig } from "./actors/config.js";
+import type { Console } from "./actors/console.js";
+import { defaultGuestConfig } from "./actors/default-guest.js";
+import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
+import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
+import type { Timings } from "./actors/timings.js";
+import { EstaloError } from "./errors.js";
+import type { TraceReader } from "./native/trace-ring.js";
+
+/** Options of every call that takes time. */
+export interface CallOptions {
+  /** Gives up the call: it rejects with ERR_ESTALO_ABORTED, whose cause is the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of {@link MicroVm.stop}. */
+export interface StopOptions extends CallOptions {
+  /** How long the guest has to shut down before it is killed, in milliseconds. Default 5000. */
+  readonly timeoutMs?: number;
+}
+
+const STOP_TIMEOUT_MS = 5000;
+
+/**
+ * One microVM.
+ *
+ * @example
+ * ```ts
+ * import { MicroVm } from "estalo";
+ *
+ * await using vm = await MicroVm.create({ memoryMib: 128 });
+ * vm.console.read((bytes) => process.stdout.write(bytes));
+ * await vm.start();
+ * const { reason } = await vm.wait();
+ * ```
+ */
+export class MicroVm implements AsyncDisposable {
+  readonly #supervisor: MicrovmSupervisor;
+
+  private constructor(supervisor: MicrovmSupervisor) {
+    this.#supervisor = supervisor;
+  }
+
+  /**
+   * Makes a microVM, ready to start: opens its files, maps its memory, loads its kernel.
+   *
+   * Without `kernel` it runs the guest that comes with Estalo. Rejects with an {@link EstaloError} of the
+   * families config (ERR_ESTALO_CONFIG_INVALID, ERR_ESTALO_KERNEL_*, ERR_ESTALO_DRIVE_FILE, …) or host
+   * (ERR_ESTALO_KVM_*, ERR_ESTALO_HOST), and then leaves nothing behind.
+   */
+  static async create(config: MicroVmConfig = {}, options: CallOptions = {}): Promise<MicroVm> {
+    throwIfAborted(options.signal);
+    const complete = await defaultGuestConfig(config);
+    throwIfAborted(options.signal);
+    return new MicroVm(new MicrovmSupervisor(checkConfig(complete)));
+  }
+
+  /** The configuration's id. */
+  get id(): string {
+    return this.#supervisor.config.id;
+  }
+
+  get state(): MicroVmState {
+    return this.#supervisor.state;
+  }
+
+  /** The command line the kernel got, with root= and the devices. */
+  get commandLine(): string {
+    return this.#supervisor.commandLine;
+  }
+
+  /** Where the milliseconds of the start went, as far as it got. */
+  get timings(): Timings {
+    return this.#supervisor.timings;
+  }
+
+  /** Counters of vCPUs, drives and serial port, as they are now. */
+  get metrics() {
+    return this.#supervisor.metrics;
+  }
+
+  /** The guest's serial port. */
+  get console(): Pick<Console, "read" | "history" | "send" | "holdOutput"> {
+    return this.#supervisor.console;
+  }
+
+  /** What happens to the microVM, from its creation on; completes when it has ended. */
+  get events$(): Observable<MicroVmEvent> {
+    return this.#supervisor.events.stream;
+  }
+
+  /** As {@link events$}, for `for await`. Every iterator sees the events from the first kept one on. */
+  events(options: CallOptions = {}): AsyncIterableIterator<MicroVmEvent> {
+    return this.#supervisor.events.iterate(options.signal);
+  }
+
+  /** A reader of each vCPU's exits: the last thousand first, then all that follow, lossy. */
+  traceReaders(): TraceReader[] {
+    return this.#supervisor.traceReaders();
+  }
+
+  /** Enters the guest. Only once, and only from "created" (else ERR_ESTALO_STATE). */
+  start(options: CallOptions = {}): Promise<void> {
+    throwIfAborted(options.signal);
+    return abortable(this.#supervisor.start(), options.signal);
+  }
+
+  /** Stops the vCPUs and the devices until `resume`. Only while running (else ERR_ESTALO_STATE). */
+  pause(options: CallOptions = {}): Promise<void> {
+    throwIfAborted(options.signal);
+    return abortable(this.#supervisor.pause(), options.signal);
+  }
+
+  /** Goes on after `pause`. Only while paused (else ERR_ESTALO_STATE). */
+  resume(options: CallOptions = {}): Promise<void> {
+    throwIfAborted(options.signal);
+    return abortable(this.#supervisor.resume(), options.signal);
+  }
+
+  /**
+   * Asks the guest to shut down (Ctrl-Alt-Delete) and kills it if it has not within `timeoutMs`, or when
+   * `signal` aborts. Fulfilled when nothing of the microVM is left.
+   */
+  async stop(options: StopOptions = {}): Promise<MicroVmExit> {
+    if (this.state === "running") {
+      this.#supervisor.sendCtrlAltDelete();
+      const patience = AbortSignal.timeout(options.timeoutMs ?? STOP_TIMEOUT_MS);
+      const signals = options.signal === undefined ? [patience] : [patience, options.signal];
+      await abortable(this.#supervisor.exited, AbortSignal.any(signals)).catch(() => {});
+    }
+    return this.kill();
+  }
+
+  /** Ends the microVM at once, whatever it does. Fulfilled when nothing of it is left; idempotent. */
+  async kill(): Promise<MicroVmExit> {
+    await this.#supervisor.kill();
+    return this.#supervisor.exited;
+  }
+
+  /** Waits for the end, whatever ends it; never rejects but for `signal`. */
+  wait(options: CallOptions = {}): Promise<MicroVmExit> {
+    return abortable(this.#supervisor.exited, options.signal);
+  }
+
+  /** Presses Ctrl, Alt and Delete. False: the guest has not taken the last ones yet. */
+  sendCtrlAltDelete(): boolean {
+    return this.#supervisor.sendCtrlAltDelete();
+  }
+
+  /**
+   * Puts another file behind a drive while the guest runs, or measures the same file again when it grew.
+   * Rejects with ERR_ESTALO_DRIVE_UNKNOWN or ERR_ESTALO_DRIVE_FILE, and then the drive is as it was.
+   */
+  updateDrive(id: string, change: { readonly path?: string } = {}): Promise<void> {
+    return this.#supervisor.updateDrive(id, change.path);
+  }
+
+  /** Kills the microVM: `await using` leaves nothing behind. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+}
+
+function aborted(signal: AbortSignal): EstaloError {
+  return new EstaloError("ERR_ESTALO_ABORTED", "the call was aborted", { cause: signal.reason });
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw aborted(signal);
+}
+
+/** `work`, or a rejection as soon as `signal` aborts; the work itself goes on. */
+function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(aborted(signal));
+    if (signal.aborted) return onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}

@@ -1,0 +1,155 @@
+/**
+ * Loads the addon: the only file that does. The interfaces below say what its classes take and give;
+ * each one's thread and ownership is in the header of the same name (kvm.h, vm.h, vcpu.h, …).
+ *
+ * Every method may throw a Node system error (`code` is the errno's name, `syscall` the KVM constant or
+ * call): whoever calls one words it with `hostError`, naming the object.
+ */
+import { createRequire } from "node:module";
+import { EstaloError } from "../errors.js";
+import type { MemoryRegion } from "./guest-memory.js";
+
+/** /dev/kvm. */
+export interface NativeKvm {
+  readonly apiVersion: number;
+  readonly vcpuMmapBytes: number;
+  checkExtension(capability: number): number;
+  /** Records of ten words: struct kvm_cpuid_entry2. */
+  getSupportedCpuid(): Uint32Array;
+  /** A VM's descriptor, for `Vm`, which owns it from then on. */
+  createVm(): number;
+  close(): void;
+}
+
+/** Guest memory's mapping; `GuestMemory` gives checked access to `buffer`. */
+export interface NativeGuestMapping {
+  /** A SharedArrayBuffer over the mapping: make it once, and share that one with all threads. */
+  readonly buffer: SharedArrayBuffer;
+  /** Gives the pages back at once; a view still held reads zeros. Idempotent. */
+  close(): void;
+}
+
+export interface NativeVm {
+  setTssAddr(gpa: number): void;
+  setIdentityMapAddr(gpa: number): void;
+  createIrqchip(): void;
+  createPit2(): void;
+  setUserMemory(mapping: NativeGuestMapping): void;
+  /** `match`: only writes of this value ring; -1 for any. */
+  ioeventfd(eventFd: number, address: number, sizeBytes: number, match: number): void;
+  irqfd(eventFd: number, gsi: number): void;
+  /** A vCPU's descriptor, for `Vcpu`, which owns it from then on. */
+  createVcpu(id: number): number;
+  close(): void;
+}
+
+/** Which structure `getStruct` and `setStruct` mean: enum estalo_vcpu_struct in kvm_core.h. */
+export const VCPU_REGS = 0;
+export const VCPU_SREGS = 1;
+export const VCPU_FPU = 2;
+export const VCPU_LAPIC = 3;
+export const VCPU_MP_STATE = 4;
+export const VCPU_EVENTS = 5;
+
+export interface NativeVcpu {
+  readonly fd: number;
+  getStruct(which: number): Uint8Array;
+  setStruct(which: number, bytes: Uint8Array): void;
+  setCpuid2(entries: Uint32Array): void;
+  /** How many were taken; the first that KVM refused is at that index. */
+  setMsrs(indexes: Uint32Array, values: BigUint64Array): number;
+  getMsrs(indexes: Uint32Array): BigUint64Array;
+  kvmclockCtrl(): void;
+  /** Makes the vCPU leave KVM_RUN; set `pending` in its control block first. */
+  kick(): void;
+  close(): void;
+}
+
+/** A worker thread's hold on a vCPU. */
+export interface NativeVcpuRunner {
+  /** struct kvm_run and the pages behind it; detached by `release`. */
+  readonly runPage: ArrayBuffer;
+  /** Enters the guest; returns KVM_EXIT_* or EXIT_KICKED. */
+  run(): number;
+  release(): void;
+}
+
+export interface NativeEventFd {
+  readonly fd: number;
+  signal(): void;
+  close(): void;
+}
+
+export interface NativePoller {
+  add(fd: number, token: number): void;
+  remove(fd: number): void;
+  close(): void;
+}
+
+export interface NativeIoUring {
+  /** Takes the first `words` of the command stream (io_uring.h): at most one system call. */
+  submit(words: number): number;
+  /** Fills (tag, result) pairs; returns how many. */
+  reap(): number;
+  close(): void;
+}
+
+/** The addon's export table. */
+export interface NativeAddon {
+  readonly Kvm: new (path: string) => NativeKvm;
+  readonly GuestMapping: new (
+    regions: readonly MemoryRegion[],
+    hugePages: boolean,
+  ) => NativeGuestMapping;
+  readonly Vm: new (fd: number) => NativeVm;
+  readonly Vcpu: new (fd: number, mmapBytes: number, control: Uint32Array) => NativeVcpu;
+  readonly VcpuRunner: new (
+    vcpuFd: number,
+    mmapBytes: number,
+    control: Uint32Array,
+    trace: Uint32Array,
+    threadName: string,
+  ) => NativeVcpuRunner;
+  readonly EventFd: new () => NativeEventFd;
+  readonly Poller: new (ready: Uint32Array, callback: (count: number) => void) => NativePoller;
+  readonly IoUring: new (
+    mapping: NativeGuestMapping,
+    depth: number,
+    eventFd: number,
+    commands: Float64Array,
+    completions: Int32Array,
+  ) => NativeIoUring;
+  readonly signalEventFd: (fd: number) => void;
+  readonly trimMemory: () => void;
+  readonly numbers: Readonly<Record<string, number>>;
+}
+
+/** Beside the bundle in a package; in dist/ when a spec runs the sources. */
+const CANDIDATES = ["./estalo.node", "../../dist/estalo.node"];
+
+function load(): NativeAddon {
+  const require = createRequire(import.meta.url);
+  const failures: string[] = [];
+  for (const candidate of CANDIDATES) {
+    try {
+      return require(candidate) as NativeAddon;
+    } catch (error) {
+      failures.push((error as Error).message.split("\n")[0]);
+    }
+  }
+  throw new EstaloError(
+    "ERR_ESTALO_ADDON",
+    `the native addon did not load: ${failures.join("; ")}`,
+    {
+      hint: "npm run setup builds it for this Node.js",
+    },
+  );
+}
+
+let addon: NativeAddon | undefined;
+
+/** The addon, loaded on first use; raises ERR_ESTALO_ADDON when it is not built for this Node.js. */
+export function native(): NativeAddon {
+  addon ??= load();
+  return addon;
+}
