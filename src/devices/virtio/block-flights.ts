@@ -2,12 +2,12 @@
  * Requests in flight, by tag: what a completion needs to know, in columns, so that none is allocated.
  */
 import type { DiskOperation } from "../backend.js";
-import { RANGE_WORDS } from "./block.regs.js";
-import { MAX_RANGES } from "./block-request.js";
+import { RANGE_FLAGS_WORD, RANGE_SECTORS_WORD, RANGE_WORDS } from "./block.regs.js";
+import { MAX_RANGES, sectorOf } from "./block-request.js";
 
 /** As many tags as the backend takes requests at once. */
 export class BlockFlights {
-  /** Per tag. `usedBytes`: what the used entry reports on success, and on failure. */
+  /** Per tag: the chain's head, DISK_…, where its status goes, bytes of data, when it started. */
   readonly head: Uint16Array;
   readonly operation: Uint8Array;
   readonly statusAddress: Float64Array;
@@ -21,7 +21,7 @@ export class BlockFlights {
   readonly #free: Uint16Array;
   #freeCount: number;
   // Made when the first range arrives: most disks never see one.
-  #ranges: Uint32Array | undefined;
+  #ranges = new Uint32Array(0);
 
   constructor(depth: number) {
     this.head = new Uint16Array(depth);
@@ -61,14 +61,21 @@ export class BlockFlights {
 
   /** Keeps a copy of a request's ranges. */
   setRanges(tag: number, ranges: Uint32Array, count: number): void {
-    this.#ranges ??= new Uint32Array(this.head.length * MAX_RANGES * RANGE_WORDS);
-    const words = ranges.subarray(0, count * RANGE_WORDS);
-    this.#ranges.set(words, tag * MAX_RANGES * RANGE_WORDS);
+    const tagWords = MAX_RANGES * RANGE_WORDS;
+    if (this.#ranges.length === 0) this.#ranges = new Uint32Array(this.head.length * tagWords);
+    this.#ranges.set(ranges.subarray(0, count * RANGE_WORDS), tag * tagWords);
     this.rangeCount[tag] = count;
   }
 
-  /** A word of the tag's range: 0 and 1 sector, 2 number of sectors, 3 flags. */
-  rangeWord(tag: number, range: number, word: number): number {
-    return this.#ranges?.[(tag * MAX_RANGES + range) * RANGE_WORDS + word] ?? 0;
+  rangeSector(tag: number, range: number): number {
+    return sectorOf(this.#ranges, tag * MAX_RANGES + range);
+  }
+
+  rangeSectors(tag: number, range: number): number {
+    return this.#ranges[(tag * MAX_RANGES + range) * RANGE_WORDS + RANGE_SECTORS_WORD];
+  }
+
+  rangeFlags(tag: number, range: number): number {
+    return this.#ranges[(tag * MAX_RANGES + range) * RANGE_WORDS + RANGE_FLAGS_WORD];
   }
 }

@@ -12,6 +12,13 @@ import type { DescriptorChain } from "./queue.js";
 /** Most ranges in one DISCARD or WRITE_ZEROES. */
 export const MAX_RANGES = 16;
 
+/** First sector of the range at index `range` of a table of ranges. */
+export function sectorOf(ranges: Uint32Array, range: number): number {
+  const at = range * regs.RANGE_WORDS;
+  return ranges[at] + ranges[at + 1] * 2 ** 32;
+}
+
+/** Scratch for one request after the other. */
 export class BlockRequest {
   type = 0;
   /** First sector; inexact above 2^53, which is beyond every disk. */
@@ -98,5 +105,17 @@ export class BlockRequest {
     const readable = { first: 0, end: chain.firstWritable, skip: regs.HEADER_BYTES };
     gather(this.#memory, chain, readable, this.#rangeBytes, this.outBytes);
     return count;
+  }
+
+  rangeSector(range: number): number {
+    return sectorOf(this.ranges, range);
+  }
+
+  rangeSectors(range: number): number {
+    return this.ranges[range * regs.RANGE_WORDS + regs.RANGE_SECTORS_WORD];
+  }
+
+  rangeFlags(range: number): number {
+    return this.ranges[range * regs.RANGE_WORDS + regs.RANGE_FLAGS_WORD];
   }
 }

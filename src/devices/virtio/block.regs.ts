@@ -60,7 +60,10 @@ export const ID_BYTES = 20;
 
 /** A range of DISCARD and WRITE_ZEROES: u64 sector | u32 sectors | u32 flags. */
 export const RANGE_BYTES = 16;
+/** In u32 words of a range: the sector's halves come first. */
 export const RANGE_WORDS = 4;
+export const RANGE_SECTORS_WORD = 2;
+export const RANGE_FLAGS_WORD = 3;
 /** Range flag: blocks may be deallocated (WRITE_ZEROES only). */
 export const RANGE_UNMAP_MASK = 0x1;
 

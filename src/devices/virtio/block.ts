@@ -41,6 +41,8 @@ export interface BlockOptions {
 
 const DEFAULT_QUEUE_SIZE = 256;
 const REQUEST_QUEUE = 0;
+/** No status yet: the backend has the request. */
+const IN_FLIGHT = -1;
 
 /** Back of one disk. */
 export class VirtioBlock implements VirtioBack {
@@ -201,69 +203,71 @@ export class VirtioBlock implements VirtioBack {
   #start(queue: VirtQueue): void {
     const request = this.#request;
     request.parse();
+    const status = this.#dispatch();
+    if (status === IN_FLIGHT) return;
+    if (status !== regs.STATUS_OK) this.metrics.invalid_reqs_count++;
+    this.#host.memory.writeU8(request.statusAddress, status);
+    // A used length covers all bytes before it: data that was not written allows no claim on the status.
+    const answered = status === regs.STATUS_OK || request.inBytes === 0;
+    queue.addUsed(this.#chain.head, answered ? request.inBytes + regs.STATUS_BYTES : 0);
+  }
+
+  /** The request's status, or IN_FLIGHT. */
+  #dispatch(): number {
+    const request = this.#request;
     switch (request.type) {
       case regs.TYPE_IN:
         request.selectIn();
-        return this.#transfer(queue, DISK_READ, request.inBytes);
+        return this.#transfer(DISK_READ, request.inBytes);
       case regs.TYPE_OUT:
+        if (this.#writesRefused()) return regs.STATUS_IOERR;
         request.selectOut();
-        return this.#transfer(queue, DISK_WRITE, request.outBytes);
+        return this.#transfer(DISK_WRITE, request.outBytes);
       case regs.TYPE_FLUSH:
-        if (!hasFeature(this.#accepted, regs.FEATURE_FLUSH_BIT)) break;
+        if (!hasFeature(this.#accepted, regs.FEATURE_FLUSH_BIT)) return regs.STATUS_UNSUPP;
         this.metrics.flush_count++;
-        return this.#enqueue(this.#take(DISK_FLUSH, 0), 0, 0, false);
+        return this.#enqueue(this.#take(DISK_FLUSH, 0), 0, 0);
       case regs.TYPE_GET_ID:
-        return this.#getId(queue);
+        return this.#getId();
       case regs.TYPE_DISCARD:
-        if (!hasFeature(this.#accepted, regs.FEATURE_DISCARD_BIT)) break;
-        return this.#startRanges(queue, DISK_DISCARD);
+        if (!hasFeature(this.#accepted, regs.FEATURE_DISCARD_BIT)) return regs.STATUS_UNSUPP;
+        return this.#startRanges(DISK_DISCARD);
       case regs.TYPE_WRITE_ZEROES:
-        if (!hasFeature(this.#accepted, regs.FEATURE_WRITE_ZEROES_BIT)) break;
-        return this.#startRanges(queue, DISK_WRITE_ZEROES);
+        if (!hasFeature(this.#accepted, regs.FEATURE_WRITE_ZEROES_BIT)) return regs.STATUS_UNSUPP;
+        return this.#startRanges(DISK_WRITE_ZEROES);
+      default:
+        return regs.STATUS_UNSUPP;
     }
-    this.#refuse(queue, regs.STATUS_UNSUPP);
   }
 
-  #transfer(queue: VirtQueue, operation: DiskOperation, bytes: number): void {
+  #transfer(operation: DiskOperation, bytes: number): number {
     const sectors = bytes / regs.SECTOR_BYTES;
     const { sector, first, count } = this.#request;
-    if (operation === DISK_WRITE && this.#writesRefused()) {
-      return this.#refuse(queue, regs.STATUS_IOERR);
-    }
-    if (!Number.isInteger(sectors) || !this.#onDisk(sector, sectors)) {
-      return this.#refuse(queue, regs.STATUS_IOERR);
-    }
-    if (bytes === 0) return this.#answer(queue, regs.STATUS_OK, regs.STATUS_BYTES);
-    this.#enqueue(
-      this.#take(operation, bytes),
-      sector * regs.SECTOR_BYTES,
-      bytes,
-      false,
-      first,
-      count,
-    );
+    if (!Number.isInteger(sectors) || !this.#onDisk(sector, sectors)) return regs.STATUS_IOERR;
+    if (bytes === 0) return regs.STATUS_OK;
+    const tag = this.#take(operation, bytes);
+    return this.#enqueue(tag, sector * regs.SECTOR_BYTES, bytes, false, first, count);
   }
 
-  #startRanges(queue: VirtQueue, operation: DiskOperation): void {
+  /** All ranges are checked before the first is carried out, and carried out one after the other. */
+  #startRanges(operation: DiskOperation): number {
     const request = this.#request;
     const count = request.readRanges();
-    if (count < 0 || this.#writesRefused()) return this.#refuse(queue, regs.STATUS_IOERR);
+    if (count < 0 || this.#writesRefused()) return regs.STATUS_IOERR;
+    const allowedFlags = operation === DISK_WRITE_ZEROES ? regs.RANGE_UNMAP_MASK : 0;
     let sectorCount = 0;
-    for (let at = 0; at < count * regs.RANGE_WORDS; at += regs.RANGE_WORDS) {
-      const sector = request.ranges[at] + request.ranges[at + 1] * 2 ** 32;
-      const sectors = request.ranges[at + 2];
-      const flags = request.ranges[at + 3];
-      const allowed = operation === DISK_WRITE_ZEROES ? regs.RANGE_UNMAP_MASK : 0;
-      if ((flags & ~allowed) !== 0) return this.#refuse(queue, regs.STATUS_UNSUPP);
-      if (sectors > MAX_RANGE_SECTORS || !this.#onDisk(sector, sectors)) {
-        return this.#refuse(queue, regs.STATUS_IOERR);
-      }
+    for (let range = 0; range < count; range++) {
+      const sectors = request.rangeSectors(range);
+      if ((request.rangeFlags(range) & ~allowedFlags) !== 0) return regs.STATUS_UNSUPP;
+      if (sectors > MAX_RANGE_SECTORS) return regs.STATUS_IOERR;
+      if (!this.#onDisk(request.rangeSector(range), sectors)) return regs.STATUS_IOERR;
       sectorCount += sectors;
     }
-    if (sectorCount === 0) return this.#answer(queue, regs.STATUS_OK, regs.STATUS_BYTES);
+    if (sectorCount === 0) return regs.STATUS_OK;
     const tag = this.#take(operation, 0);
     this.#flights.setRanges(tag, request.ranges, count);
     this.#continueRanges(tag);
+    return IN_FLIGHT;
   }
 
   /** Enqueues the tag's next range that is not empty; false if there is none. */
@@ -271,22 +275,22 @@ export class VirtioBlock implements VirtioBack {
     const flights = this.#flights;
     while (flights.nextRange[tag] < flights.rangeCount[tag]) {
       const range = flights.nextRange[tag]++;
-      const sectors = flights.rangeWord(tag, range, 2);
+      const sectors = flights.rangeSectors(tag, range);
       if (sectors === 0) continue;
-      const sector = flights.rangeWord(tag, range, 0) + flights.rangeWord(tag, range, 1) * 2 ** 32;
-      const unmap = (flights.rangeWord(tag, range, 3) & regs.RANGE_UNMAP_MASK) !== 0;
-      this.#enqueue(tag, sector * regs.SECTOR_BYTES, sectors * regs.SECTOR_BYTES, unmap);
+      const offset = flights.rangeSector(tag, range) * regs.SECTOR_BYTES;
+      const unmap = (flights.rangeFlags(tag, range) & regs.RANGE_UNMAP_MASK) !== 0;
+      this.#enqueue(tag, offset, sectors * regs.SECTOR_BYTES, unmap);
       return true;
     }
     return false;
   }
 
-  #getId(queue: VirtQueue): void {
+  #getId(): number {
     this.#request.selectIn();
     const id = new Uint8Array(Math.min(regs.ID_BYTES, this.#request.inBytes));
     id.set(this.#backend.serial.subarray(0, id.length));
     scatter(this.#host.memory, this.#chain, id);
-    this.#answer(queue, regs.STATUS_OK, this.#request.inBytes + regs.STATUS_BYTES);
+    return regs.STATUS_OK;
   }
 
   #writesRefused(): boolean {
@@ -307,26 +311,18 @@ export class VirtioBlock implements VirtioBack {
 
   #enqueue(
     tag: number,
-    offsetBytes: number,
-    lengthBytes: number,
-    unmap: boolean,
+    offset: number,
+    length: number,
+    unmap = false,
     first = 0,
     count = 0,
-  ): void {
+  ): typeof IN_FLIGHT {
     const operation = this.#flights.operation[tag] as DiskOperation;
     const { addresses, lengths } = this.#chain;
     this.#enqueued = true;
-    this.#backend.enqueue(
-      tag,
-      operation,
-      offsetBytes,
-      lengthBytes,
-      addresses,
-      lengths,
-      first,
-      count,
-      unmap,
-    );
+    // biome-ignore format: nine arguments, so that nothing is allocated for a request
+    this.#backend.enqueue(tag, operation, offset, length, addresses, lengths, first, count, unmap);
+    return IN_FLIGHT;
   }
 
   /** Submits until nothing is left; a backend that completes at once may make us enqueue more. */
@@ -345,26 +341,22 @@ export class VirtioBlock implements VirtioBack {
 
   #completed(tag: number, result: number): void {
     const flights = this.#flights;
-    if (result >= 0 && this.#continueRanges(tag)) return;
-    if (result >= 0 && this.#writeThrough && flights.operation[tag] !== DISK_FLUSH) {
-      if (flights.operation[tag] !== DISK_READ) {
-        this.#account(tag);
-        flights.operation[tag] = DISK_FLUSH;
-        flights.dataBytes[tag] = 0;
-        return this.#enqueue(tag, 0, 0, false);
-      }
-    }
-    let status: number = regs.STATUS_OK;
-    let usedBytes: number = regs.STATUS_BYTES;
-    if (result < 0) {
-      this.metrics.execute_fails++;
-      status = result === -regs.ERRNO_EOPNOTSUPP ? regs.STATUS_UNSUPP : regs.STATUS_IOERR;
-      // The status lies behind data that was not written, and only what leads up to it may be claimed.
-      if (flights.operation[tag] === DISK_READ) usedBytes = 0;
-    } else {
-      if (flights.operation[tag] === DISK_READ) usedBytes += flights.dataBytes[tag];
+    const operation = flights.operation[tag];
+    if (result >= 0) {
+      if (this.#continueRanges(tag)) return;
       this.#account(tag);
+      if (this.#writeThrough && operation !== DISK_READ && operation !== DISK_FLUSH) {
+        flights.operation[tag] = DISK_FLUSH;
+        this.#enqueue(tag, 0, 0);
+        return;
+      }
+    } else this.metrics.execute_fails++;
+    let status: number = regs.STATUS_OK;
+    if (result < 0) {
+      status = result === -regs.ERRNO_EOPNOTSUPP ? regs.STATUS_UNSUPP : regs.STATUS_IOERR;
     }
+    let usedBytes: number = regs.STATUS_BYTES;
+    if (operation === DISK_READ) usedBytes = result < 0 ? 0 : flights.dataBytes[tag] + usedBytes;
     this.#host.memory.writeU8(flights.statusAddress[tag], status);
     this.#queue?.addUsed(flights.head[tag], usedBytes);
     flights.release(tag);
@@ -381,17 +373,6 @@ export class VirtioBlock implements VirtioBack {
       this.metrics.write_bytes += dataBytes[tag];
       addLatency(this.metrics.write_agg, this.#nowUs() - startedUs[tag]);
     }
-  }
-
-  #refuse(queue: VirtQueue, status: number): void {
-    this.metrics.invalid_reqs_count++;
-    const isBare = this.#request.inBytes === 0;
-    this.#answer(queue, status, isBare ? regs.STATUS_BYTES : 0);
-  }
-
-  #answer(queue: VirtQueue, status: number, usedBytes: number): void {
-    this.#host.memory.writeU8(this.#request.statusAddress, status);
-    queue.addUsed(this.#chain.head, usedBytes);
   }
 
   /** Shows the driver what is done, and goes on with what had to wait. */

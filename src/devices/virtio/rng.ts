@@ -76,7 +76,10 @@ export class VirtioRng implements VirtioBack {
         budget--;
         queue.addUsed(this.#chain.head, this.#fill());
       }
-      if (budget === 0) return this.#host.deferQueue(REQUEST_QUEUE);
+      if (budget === 0) {
+        this.#host.deferQueue(REQUEST_QUEUE);
+        return;
+      }
     } while (queue.enableNotifications());
   }
 

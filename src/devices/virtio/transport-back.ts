@@ -43,6 +43,7 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
   readonly #wiring: TransportWiring;
   #phase: "idle" | "active" | "broken" | "resetting" = "idle";
   #paused = false;
+  #configPending = false;
   #queues: (VirtQueue | undefined)[] = [];
 
   /**
@@ -124,8 +125,9 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
   updateConfig(bytes: Uint8Array): void {
     this.#storeConfig(bytes);
     this.configUpdateCount++;
-    // Before DRIVER_OK the driver has not seen the old content for good (§ 2.5) and wants no interrupt.
+    // A driver that is still setting up may have read the old content: it hears of it at DRIVER_OK.
     if (this.#phase === "active") this.#interrupt(regs.INTERRUPT_CONFIG_CHANGE_MASK);
+    else this.#configPending = true;
   }
 
   needsReset(reason: string): void {
@@ -202,6 +204,8 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
       high: state[words.ACCEPTED_HIGH_WORD] >>> 0,
     };
     this.#phase = "active";
+    if (this.#configPending) this.#interrupt(regs.INTERRUPT_CONFIG_CHANGE_MASK);
+    this.#configPending = false;
     this.#guarded(() => {
       this.#queues = this.device.queueSizes.map((maxSize, index) => {
         const queue = this.#createQueue(index, maxSize, accepted);
