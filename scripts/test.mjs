@@ -1,0 +1,113 @@
+/**
+ * `npm test`: style, types, unit specs, then guest specs on every host that this machine can offer. Ends with
+ * a line per host and one with the totals; what could not run is named with its reason and counted as skipped.
+ *
+ *   node scripts/test.mjs [--no-testbed]
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const bin = (name) => join(root, "node_modules/.bin", name);
+const scratch = mkdtempSync(join(tmpdir(), "estalo-test-"));
+/** Time the testbed has for the guest specs, s. */
+const TESTBED_LIMIT_S = 1500;
+
+const totals = { passed: 0, failed: 0, skipped: 0 };
+const report = [];
+
+function count(where, passed, failed, skipped, note = "") {
+  totals.passed += passed;
+  totals.failed += failed;
+  totals.skipped += skipped;
+  const counts = `${passed} passed, ${failed} failed, ${skipped} skipped`;
+  report.push(`${where}: ${counts}${note === "" ? "" : ` (${note})`}`);
+}
+
+/** One check that passes or fails as a whole. */
+function check(what, command, args) {
+  console.log(`\n── ${what}`);
+  const { status } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
+  count(what, status === 0 ? 1 : 0, status === 0 ? 0 : 1, 0);
+}
+
+/** A vitest project, here or behind `prefix`; its JSON report says what ran. */
+function specs(where, project, prefix = [], env = {}, folder = scratch) {
+  console.log(`\n── ${where}`);
+  const json = join(folder, `${project}.json`);
+  const vitest = [bin("vitest"), "run", "--project", project, "--reporter=verbose"];
+  const [command, ...args] = [...prefix, ...vitest, "--reporter=json", `--outputFile.json=${json}`];
+  const { status } = spawnSync(command, args, {
+    cwd: root,
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, ...env },
+  });
+  if (!existsSync(json)) return count(where, 0, 1, 0, `no report; exit status ${status}`);
+  const result = JSON.parse(readFileSync(json, "utf8"));
+  const failed = Math.max(result.numFailedTests, status === 0 ? 0 : 1);
+  count(where, result.numPassedTests, failed, result.numPendingTests + result.numTodoTests);
+}
+
+function isKvmUsable() {
+  const probe = spawnSync(process.execPath, ["bin/estalo.js", "doctor", "--json"], { cwd: root });
+  return probe.status === 0;
+}
+
+const clangFiles = spawnSync(
+  "git",
+  ["ls-files", "src/native/*.c", "src/native/*.cc", "src/native/*.h"],
+  {
+    cwd: root,
+    encoding: "utf8",
+  },
+)
+  .stdout.split("\n")
+  .filter(Boolean);
+
+check("format and lint (biome)", bin("biome"), ["ci", "."]);
+check("types (tsc)", bin("tsc"), ["-p", "tsconfig.json"]);
+check("C and C++ format (clang-format)", "clang-format", ["--dry-run", "-Werror", ...clangFiles]);
+specs("unit specs", "unit");
+if (isKvmUsable())
+  specs("guest specs on this host's KVM", "guest", [], { ESTALO_SPEC_HOST: "local" });
+else
+  count(
+    "guest specs on this host's KVM",
+    0,
+    0,
+    1,
+    "this host has no usable KVM: estalo doctor says why",
+  );
+if (process.argv.includes("--no-testbed")) {
+  count("guest specs in the testbed", 0, 0, 1, "--no-testbed");
+} else {
+  const out = mkdtempSync(join(tmpdir(), "estalo-testbed-"));
+  const testbed = [
+    join(root, "spec/testbed/testbed"),
+    "-t",
+    String(TESTBED_LIMIT_S),
+    "-m",
+    "8192",
+    "--",
+  ];
+  const env = { TESTBED_OUT: out };
+  const inside = ["env", "ESTALO_SPEC_HOST=testbed"];
+  specs(
+    "guest specs in the testbed (hardware KVM, emulated)",
+    "guest",
+    [...testbed, ...inside],
+    env,
+    out,
+  );
+  rmSync(out, { recursive: true, force: true });
+}
+rmSync(scratch, { recursive: true, force: true });
+
+console.log("");
+for (const line of report) console.log(line);
+console.log("");
+console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
+process.exit(totals.failed === 0 ? 0 : 1);
