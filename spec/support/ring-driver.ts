@@ -55,6 +55,7 @@ export class RingDriver {
     this.usedRing = alignUp(this.availRing + availBytes, regs.USED_ALIGN_BYTES);
     const usedBytes = regs.RING_FIXED_BYTES + this.size * regs.USED_ENTRY_BYTES;
     this.endOfRings = alignUp(this.usedRing + usedBytes, PAGE_BYTES);
+    memory.fill(this.descriptorTable, this.usedRing + usedBytes - this.descriptorTable, 0);
   }
 
   /** The device's view of this queue, as a transport would make it. */

@@ -1,0 +1,268 @@
+/**
+ * Random rings, chains and indirect tables against the queue, the block device and the entropy device:
+ * nothing but handled outcomes. `MemoryDisk` throws if a block device breaks its side of the contract.
+ */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { VirtioBlock } from "../../src/devices/virtio/block.js";
+import type { VirtioBack, VirtioHost } from "../../src/devices/virtio/device.js";
+import * as transport from "../../src/devices/virtio/mmio-transport.regs.js";
+import { DescriptorChain } from "../../src/devices/virtio/queue.js";
+import { VirtioRng } from "../../src/devices/virtio/rng.js";
+import { isEstaloError } from "../../src/errors.js";
+import type { GuestMemory } from "../../src/native/guest-memory.js";
+import { KIB } from "../../src/units.js";
+import { createMemory } from "../support/fake-memory.js";
+import { MemoryDisk } from "../support/memory-disk.js";
+import { RingDriver } from "../support/ring-driver.js";
+import { VirtioMachine } from "../support/virtio-machine.js";
+
+const MEMORY_BYTES = 64 * KIB;
+const QUEUE_SIZE = 16;
+/** Where headers, tables and data of the random chains mostly are. */
+const ARENA = 16 * KIB;
+
+interface RawDescriptor {
+  readonly table: number;
+  readonly index: number;
+  readonly address: number;
+  readonly length: number;
+  readonly flags: number;
+  readonly next: number;
+}
+
+const address = fc.oneof(
+  { weight: 8, arbitrary: fc.integer({ min: 0, max: 255 }).map((n) => ARENA + n * 16) },
+  { weight: 3, arbitrary: fc.nat(MEMORY_BYTES + 64) },
+  { weight: 1, arbitrary: fc.constantFrom(2 ** 32 - 1, 2 ** 32, 2 ** 53, 2 ** 63, 2 ** 64 - 4096) },
+);
+const length = fc.oneof(
+  { weight: 6, arbitrary: fc.constantFrom(1, 15, 16, 17, 32, 48, 512, 513, 1024) },
+  { weight: 2, arbitrary: fc.nat(8192) },
+  { weight: 1, arbitrary: fc.constantFrom(0, 2 ** 31, 2 ** 32 - 1) },
+);
+// Plain buffers and links are likely, so that whole chains come about.
+const flags = fc.oneof(
+  { weight: 8, arbitrary: fc.constantFrom(0, 1, 1, 2, 3) },
+  { weight: 2, arbitrary: fc.constantFrom(4, 5, 6, 7) },
+  { weight: 1, arbitrary: fc.nat(65_535) },
+);
+const descriptor: fc.Arbitrary<RawDescriptor> = fc.record({
+  table: fc.integer({ min: 0, max: 4 }),
+  index: fc.nat(QUEUE_SIZE - 1),
+  address,
+  length,
+  flags,
+  next: fc.oneof(fc.nat(QUEUE_SIZE - 1), fc.nat(65_535)),
+});
+const header = fc.record({
+  at: fc.integer({ min: 0, max: 255 }).map((n) => ARENA + n * 16),
+  type: fc.oneof(fc.constantFrom(0, 1, 4, 8, 11, 13), fc.nat(0xffff_ffff)),
+  sector: fc.oneof(fc.nat(140), fc.constantFrom(2 ** 32, 2 ** 53, 2 ** 63)),
+});
+const step = fc.record({
+  descriptors: fc.array(descriptor, { maxLength: 24 }),
+  headers: fc.array(header, { maxLength: 12 }),
+  heads: fc.array(fc.oneof(fc.nat(QUEUE_SIZE - 1), fc.nat(65_535)), { maxLength: 20 }),
+  bogusIndex: fc.option(fc.nat(65_535), { freq: 12, nil: undefined }),
+});
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+/** Writes a step into memory: descriptors at the queue's table or at tables in the arena. */
+function play(
+  memory: GuestMemory,
+  ring: RingDriver,
+  { descriptors, headers, ...rest }: Step,
+): void {
+  for (const { at, type, sector } of headers) {
+    memory.writeU32(at, type);
+    memory.writeU64(at + 8, sector);
+  }
+  for (const { table, index, ...raw } of descriptors) {
+    const start = table === 0 ? ring.descriptorTable : ARENA + table * 256;
+    ring.writeDescriptor(start, index, raw, raw.flags, raw.next);
+  }
+  for (const head of rest.heads) ring.offer(head);
+  if (rest.bogusIndex !== undefined) ring.showAvailIndex(rest.bogusIndex);
+}
+
+describe("VirtQueue under random rings", () => {
+  it("gives chains inside memory or a guest's fault, within its bounds", () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 4 }), fc.boolean(), (steps, indirect) => {
+        const memory = createMemory(MEMORY_BYTES);
+        const ring = new RingDriver(memory, { size: QUEUE_SIZE });
+        const queue = ring.createQueue({ indirect });
+        const chain = new DescriptorChain(QUEUE_SIZE);
+        for (const one of steps) {
+          play(memory, ring, one);
+          let taken = 0;
+          try {
+            while (queue.next(chain)) {
+              taken++;
+              expect(chain.count).toBeGreaterThan(0);
+              expect(chain.count).toBeLessThanOrEqual(QUEUE_SIZE);
+              for (let index = 0; index < chain.count; index++) {
+                expect(memory.contains(chain.addresses[index], chain.lengths[index])).toBe(true);
+              }
+              queue.addUsed(chain.head, 0);
+            }
+          } catch (error) {
+            if (!isEstaloError(error) || error.family !== "guest") throw error;
+          }
+          expect(taken).toBeLessThanOrEqual(QUEUE_SIZE);
+          queue.publish();
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
+/** Plays steps on a device, resetting it whenever it asks; then it must still serve a good request. */
+function torture<Device extends VirtioBack>(
+  createDevice: (host: VirtioHost, memory: GuestMemory) => Device,
+  steps: readonly Step[],
+  options: {
+    readonly betweenSteps?: () => void;
+    readonly serves: (m: VirtioMachine<Device>, ring: RingDriver) => void;
+  },
+): void {
+  const memory = createMemory(MEMORY_BYTES);
+  const m = new VirtioMachine(memory, (host) => createDevice(host, memory));
+  let ring = m.start(undefined, { size: QUEUE_SIZE });
+  for (const one of steps) {
+    play(memory, ring, one);
+    m.kick();
+    options.betweenSteps?.();
+    m.runDeferred();
+    const needsReset = (m.status & transport.STATUS_NEEDS_RESET_MASK) !== 0;
+    expect(needsReset).toBe(!m.transport.active);
+    if (!needsReset) continue;
+    m.reset();
+    ring = m.start(undefined, { size: QUEUE_SIZE });
+  }
+  m.reset();
+  expect(m.status).toBe(0);
+  options.serves(m, m.start(undefined, { size: QUEUE_SIZE }));
+}
+
+describe("VirtioBlock under random rings", () => {
+  it.each([false, true])(
+    "breaks no contract and serves a good request after a reset, deferred %s",
+    (deferred) => {
+      fc.assert(
+        fc.property(fc.array(step, { maxLength: 5 }), (steps) => {
+          let disk: MemoryDisk | undefined;
+          const createDevice = (host: VirtioHost, memory: GuestMemory): VirtioBlock => {
+            disk = new MemoryDisk(memory, 64 * KIB, { depth: 3, deferred });
+            return new VirtioBlock(host, { backend: disk, cacheType: "Writeback" });
+          };
+          const finish = (): void => {
+            while ((disk?.inFlight ?? 0) > 0) disk?.finish(2);
+          };
+          torture(createDevice, steps, {
+            betweenSteps: finish,
+            serves: (m, ring) => {
+              m.memory.fill(ARENA, 16, 0);
+              ring.add(
+                { address: ARENA, length: 16 },
+                { address: ARENA + 512, length: 512, writable: true },
+                { address: ARENA + 32, length: 1, writable: true },
+              );
+              m.kick();
+              finish();
+              expect(ring.takeUsed()).toEqual([{ head: 0, length: 513 }]);
+            },
+          });
+        }),
+        { numRuns: 1000 },
+      );
+    },
+  );
+
+  it("survives memory that changes while a request is in flight", () => {
+    fc.assert(
+      fc.property(step, fc.uint8Array({ minLength: 4096, maxLength: 4096 }), (one, noise) => {
+        const memory = createMemory(MEMORY_BYTES);
+        const disk = new MemoryDisk(memory, 64 * KIB, { deferred: true });
+        const m = new VirtioMachine(
+          memory,
+          (host) => new VirtioBlock(host, { backend: disk, cacheType: "Unsafe" }),
+        );
+        const ring = m.start(undefined, { size: QUEUE_SIZE });
+        play(memory, ring, one);
+        m.kick();
+        memory.write(
+          ring.descriptorTable,
+          noise.subarray(0, ring.endOfRings - ring.descriptorTable),
+        );
+        memory.write(ARENA, noise);
+        while (disk.inFlight > 0) disk.finish(1);
+        m.kick();
+        while (disk.inFlight > 0) disk.finish(1);
+        m.reset();
+        expect(m.status).toBe(0);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
+describe("VirtioRng under random rings", () => {
+  it("serves a good request after a reset", () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 5 }), (steps) => {
+        const source = { fill: (bytes: Uint8Array) => bytes.fill(0x5a) };
+        torture((host) => new VirtioRng(host, source), steps, {
+          serves: (m, ring) => {
+            ring.add({ address: ARENA, length: 32, writable: true });
+            m.kick();
+            expect(ring.takeUsed()).toEqual([{ head: 0, length: 32 }]);
+            expect(m.memory.read(ARENA, 32).every((byte) => byte === 0x5a)).toBe(true);
+          },
+        });
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
+describe("a whole device under random registers", () => {
+  it("takes any queue set-up, active or not, and comes back by a reset", () => {
+    const poke = fc.record({
+      offset: fc.oneof(
+        fc.constantFrom(0x14, 0x20, 0x24, 0x30, 0x38, 0x44, 0x50, 0x64, 0x70, 0x80, 0x90, 0xa0),
+        fc.integer({ min: 0, max: 1023 }).map((n) => n * 4),
+      ),
+      value: fc.oneof(
+        fc.constantFrom(0, 1, 3, 11, 15, 16, 128, 255, 4096, 0x3000_0000),
+        fc.nat(0xffff_ffff),
+      ),
+    });
+    fc.assert(
+      fc.property(fc.array(poke, { maxLength: 100 }), fc.boolean(), (pokes, negotiated) => {
+        const memory = createMemory(MEMORY_BYTES);
+        const disk = new MemoryDisk(memory, 64 * KIB);
+        const m = new VirtioMachine(
+          memory,
+          (host) => new VirtioBlock(host, { backend: disk, cacheType: "Writeback" }),
+        );
+        if (negotiated) m.negotiate();
+        for (const { offset, value } of pokes) m.write(offset, value);
+        m.kick();
+        m.reset();
+        expect(m.status).toBe(0);
+        const ring = m.start(undefined, { size: QUEUE_SIZE });
+        m.memory.fill(ARENA, 16, 0);
+        ring.add(
+          { address: ARENA, length: 16 },
+          { address: ARENA + 64, length: 513, writable: true },
+        );
+        m.kick();
+        expect(ring.takeUsed()).toEqual([{ head: 0, length: 513 }]);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
