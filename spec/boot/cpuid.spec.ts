@@ -116,7 +116,7 @@ describe("normalizeCpuid on Intel", () => {
     }
   });
 
-  it("takes PMU, turbo, energy bias and WAITPKG away, and leaf 7's other subleaves as they are", () => {
+  it("takes PMU, turbo, energy bias and WAITPKG away, and nothing else of these leaves", () => {
     expect(leafOf(vcpu3, 0xa)).toEqual([0, 0, 0, 0]);
     expect(leafOf(vcpu3, 6)).toEqual([0x4, 0, 0x1, 0]);
     expect(leafOf(vcpu3, 7)[2]).toBe(0);

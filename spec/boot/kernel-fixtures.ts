@@ -1,4 +1,7 @@
-/** Kernel files made for the specs: a vmlinux and a bzImage with every field in reach, and where to put them. */
+/**
+ * Kernel files made for the specs: a vmlinux and a bzImage with every field in reach, and where to
+ * put them.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

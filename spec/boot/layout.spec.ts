@@ -34,7 +34,7 @@ describe("layout", () => {
     );
   });
 
-  it("starts device windows right after the report page, one page each, all below the IOAPIC", () => {
+  it("starts device windows after the report page, one page each, all below the IOAPIC", () => {
     expect(layout.REPORT_PAGE_GPA).toBe(0xc0000000);
     expect(layout.VIRTIO_MMIO_GPA).toBe(0xc0001000);
     const gsis = layout.DEVICE_GSI_LAST - layout.DEVICE_GSI_FIRST + 1;

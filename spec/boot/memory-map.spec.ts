@@ -62,7 +62,7 @@ describe("memoryMap", () => {
     ]);
   });
 
-  it("is ascending without overlap, all RAM backed, and loses 1 MiB at most, for every size", () => {
+  it("is ascending, without overlap, backed by regions and complete, for every size", () => {
     fc.assert(
       fc.property(memoryMib, (mib) => {
         const regions = ramRegions(mib);

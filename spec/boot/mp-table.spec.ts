@@ -26,7 +26,7 @@ describe("buildMpTable", () => {
     expect(view.getUint16(16 + 34, true)).toBe(entriesOf(table).length);
   });
 
-  it("lists the processors, the first as boot processor, and the IOAPIC under an id of its own", () => {
+  it("lists the processors, the first as boot processor, and the IOAPIC under its own id", () => {
     const entries = entriesOf(buildMpTable(3));
     expect(entries.slice(0, 3).map((entry) => [...entry.subarray(0, 4)])).toEqual([
       [0, 0, 0x14, 3],

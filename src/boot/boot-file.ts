@@ -1,8 +1,9 @@
 /**
  * Reading the files of a boot: headers into private buffers, contents straight into guest memory.
  *
- * All reads are at absolute offsets, so a caller's descriptor keeps its position. A file that ends before
- * its stated size, because somebody truncates it meanwhile, is an error and not a short load.
+ * All reads are at absolute offsets, so a caller's descriptor keeps its position. A file that ends
+ * before its stated size, because somebody truncates it meanwhile, is an error and not a short
+ * load.
  */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { type ErrorCode, EstaloError, hostError } from "../errors.js";
@@ -56,7 +57,10 @@ export function withBootFile<T>(
   }
 }
 
-/** A private copy of `[offset, offset + sizeBytes)`; the caller has checked it against the file's size. */
+/**
+ * A private copy of `[offset, offset + sizeBytes)`; the caller has checked it against the file's
+ * size.
+ */
 export function readBytes(file: OpenBootFile, offset: number, sizeBytes: number): DataView {
   const bytes = new Uint8Array(sizeBytes);
   readFully(file, offset, bytes);

@@ -1,8 +1,8 @@
 /**
  * Linux's zero page: `struct boot_params` for a 64-bit boot.
  *
- * A bzImage's own setup header is carried over as boot.rst demands; for a vmlinux, whose header is not at
- * hand, the few fields that the kernel looks at are set. Specification: Linux 6.1
+ * A bzImage's own setup header is carried over as boot.rst demands; for a vmlinux, whose header is
+ * not at hand, the few fields that the kernel looks at are set. Specification: Linux 6.1
  * Documentation/arch/x86/boot.rst § "64-bit boot protocol", zero-page.rst.
  */
 import type { Gpa } from "../units.js";

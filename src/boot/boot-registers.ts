@@ -1,13 +1,14 @@
 /**
  * The state in which vCPU 0 starts a kernel, and what every vCPU gets.
  *
- * Plain records of the fields that a boot decides; the caller lays `sregs` over what KVM_GET_SREGS returned
- * (`{ ...current, ...boot.sregs }`), so that what KVM chose (apic_base above all) stays. Only vCPU 0 takes
- * `regs` and `sregs`: the others wait for the kernel's INIT and SIPI in their reset state. MSRs, FPU state
- * and the local APIC's LINT pins are set on every vCPU.
+ * Plain records of the fields that a boot decides; the caller lays `sregs` over what KVM_GET_SREGS
+ * returned (`{ ...current, ...boot.sregs }`), so that what KVM chose (apic_base above all) stays.
+ * Only vCPU 0 takes `regs` and `sregs`: the others wait for the kernel's INIT and SIPI in their
+ * reset state. MSRs, FPU state and the local APIC's LINT pins are set on every vCPU.
  *
- * Specification: Linux Documentation/arch/x86/boot.rst (64-bit boot protocol) and Xen's x86/HVM direct boot
- * ABI (docs/misc/pvh.pandoc), which asks for 32-bit protected mode, paging off, start info in EBX.
+ * Specification: Linux Documentation/arch/x86/boot.rst (64-bit boot protocol) and Xen's x86/HVM
+ * direct boot ABI (docs/misc/pvh.pandoc), which asks for 32-bit protected mode, paging off, start
+ * info in EBX.
  */
 import type { GuestMemory } from "../native/guest-memory.js";
 import type {
@@ -152,8 +153,8 @@ function descriptor(segment: KvmSegment): bigint {
   const access = segment.type | (segment.s << 4) | (segment.dpl << 5) | (segment.present << 7);
   const flags = segment.avl | (segment.l << 1) | (segment.db << 2) | (segment.g << 3);
   return (
-    (limit & 0xffffn) |
-    ((segment.base & 0xff_ffffn) << 16n) |
+    BigInt.asUintN(16, limit) |
+    (BigInt.asUintN(24, segment.base) << 16n) |
     (BigInt(access) << 40n) |
     ((limit >> 16n) << 48n) |
     (BigInt(flags) << 52n) |
@@ -190,8 +191,8 @@ export const BOOT_MSRS: readonly KvmMsrEntry[] = [
 export const BOOT_FPU: Partial<KvmFpu> = { fcw: x86.FPU_CONTROL_WORD, mxcsr: x86.MXCSR_RESET };
 
 /**
- * Edits a `struct kvm_lapic_state` (1,024 bytes, as KVM_GET_LAPIC returned it) in place: LINT0 takes the
- * PIC's interrupts, LINT1 the NMI, as firmware leaves them. Done on every vCPU.
+ * Edits a `struct kvm_lapic_state` (1,024 bytes, as KVM_GET_LAPIC returned it) in place: LINT0
+ * takes the PIC's interrupts, LINT1 the NMI, as firmware leaves them. Done on every vCPU.
  */
 export function setLapicPins(lapic: Uint8Array): void {
   const view = new DataView(lapic.buffer, lapic.byteOffset, x86.LAPIC_STATE_BYTES);

@@ -1,11 +1,14 @@
 /**
- * A bzImage: real-mode setup, of which only the header is used, and the self-decompressing 64-bit code.
+ * A bzImage: real-mode setup, of which only the header is used, and the self-decompressing 64-bit
+ * code.
  *
- *     file   │ setup header at 0x1f1 │ … setup sectors │ protected-mode code (syssize × 16) │ signature …
- *     memory                                             1 MiB ──▶ entry at + 0x200
- *                                                        pref_address ─── init_size ───▶ kernel unpacks here
+ *     file    │ setup header at 0x1f1 │ … setup sectors │ code (syssize × 16) │ signature …
+ *     memory                                            │ 1 MiB, entry at + 0x200
+ *                                                           │ pref_address … + init_size:
+ *                                                             the kernel unpacks itself here
  *
- * Specification: Linux 6.1 Documentation/arch/x86/boot.rst, boot protocol 2.12 (xloadflags) or later.
+ * Specification: Linux 6.1 Documentation/arch/x86/boot.rst, boot protocol 2.12 (xloadflags) or
+ * later.
  */
 import { hex } from "../units.js";
 import { type OpenBootFile, readBytes } from "./boot-file.js";

@@ -3,17 +3,17 @@
  *
  *     USER ARGS  pci=off  root=/dev/vda ro  virtio_mmio.device=4K@0xc0001000:5 …  -- INIT'S ARGS
  *
- * Linux hands everything after a ` -- ` to init, so additions go before it. Only printable ASCII passes, as
- * in Firecracker. Specification: Linux Documentation/admin-guide/kernel-parameters.rst; virtio_mmio.device
- * in drivers/virtio/virtio_mmio.c.
+ * Linux hands everything after a ` -- ` to init, so additions go before it. Only printable ASCII
+ * passes, as in Firecracker. Specification: Linux Documentation/admin-guide/kernel-parameters.rst;
+ * virtio_mmio.device in drivers/virtio/virtio_mmio.c.
  */
 import { EstaloError } from "../errors.js";
 import { type Gpa, type Gsi, hex, KIB } from "../units.js";
 import { COMMAND_LINE_BYTES_MAX, VIRTIO_MMIO_WINDOW_BYTES } from "./layout.js";
 
 /**
- * Firecracker's default arguments. `reboot=k` makes a reboot end the microVM at once (i8042 reset), the
- * 8250 and i8042 ones save probing, and there is no device behind a bounce buffer.
+ * Firecracker's default arguments. `reboot=k` makes a reboot end the microVM at once (i8042 reset),
+ * the 8250 and i8042 ones save probing, and there is no device behind a bounce buffer.
  */
 export const DEFAULT_BOOT_ARGS =
   "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce";
@@ -73,8 +73,8 @@ export function assembleCommandLine(
 }
 
 /**
- * Splits at the first word `--`, as Linux's parse_args does: quotes protect blanks, and only a bare `--` is
- * the mark. `initArgs` is undefined without a mark.
+ * Splits at the first word `--`, as Linux's parse_args does: quotes protect blanks, and only a bare
+ * `--` is the mark. `initArgs` is undefined without a mark.
  */
 function splitInitArgs(args: string): { kernelArgs: string; initArgs: string | undefined } {
   for (const match of args.matchAll(/(?:[^\s"]|"[^"]*"?)+/g)) {

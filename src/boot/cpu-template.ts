@@ -1,14 +1,15 @@
 /**
- * Firecracker's custom CPU templates: which CPUID bits and MSR bits the guest sees otherwise than KVM offers.
+ * Firecracker's custom CPU templates: which CPUID bits and MSR bits the guest sees otherwise than
+ * KVM offers.
  *
  *     { "kvm_capabilities": ["!56"],
  *       "cpuid_modifiers": [{ "leaf": "0x1", "subleaf": "0x0", "flags": 0,
  *                             "modifiers": [{ "register": "ecx", "bitmap": "0bx0xx_xxxx" }] }],
  *       "msr_modifiers": [{ "addr": "0x10a", "bitmap": "0b1x" }] }
  *
- * A bitmap names the lowest bits: 0 and 1 set, x leaves alone, `_` separates, missing high bits are x. Any
- * mistake is ERR_ESTALO_CPU_TEMPLATE with the path of the value. The format is that of Firecracker's
- * docs/cpu_templates/cpu-templates.md (x86_64 part).
+ * A bitmap names the lowest bits: 0 and 1 set, x leaves alone, `_` separates, missing high bits are
+ * x. Any mistake is ERR_ESTALO_CPU_TEMPLATE with the path of the value. The format is that of
+ * Firecracker's docs/cpu_templates/cpu-templates.md (x86_64 part).
  */
 import { EstaloError } from "../errors.js";
 import type { KvmMsrEntry } from "../native/kvm-structs.js";
@@ -184,7 +185,8 @@ function templateError(path: string, problem: string, json: unknown): EstaloErro
 }
 
 /**
- * The CPUID entries with the template's bits; `entries` stays as it is. Comes before normalizeCpuid.
+ * The CPUID entries with the template's bits; `entries` stays as it is. Comes before
+ * normalizeCpuid.
  *
  * @throws ERR_ESTALO_CPU_TEMPLATE when the template changes a leaf that KVM does not have
  */

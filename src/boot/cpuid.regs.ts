@@ -5,7 +5,9 @@
  * Documentation/virt/kvm/x86/cpuid.rst.
  */
 
-/** u32 words of a `struct kvm_cpuid_entry2`: function, index, flags, eax, ebx, ecx, edx, padding[3]. */
+/**
+ * u32 words of a `struct kvm_cpuid_entry2`: function, index, flags, eax, ebx, ecx, edx, padding[3].
+ */
 export const ENTRY_WORDS = 10;
 export const FUNCTION_WORD = 0;
 export const INDEX_WORD = 1;

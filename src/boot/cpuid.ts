@@ -1,12 +1,12 @@
 /**
  * The CPUID leaves of one vCPU, made from what the host's KVM supports.
  *
- * Everything passes through as KVM offers it (its paravirtual leaves from 0x40000000 too) except what would
- * describe the host instead of the guest: topology, cache sharing, performance counters, power management,
- * brand string. The guest has one socket; the APIC id is the vCPU's index; with `smt` each core has two
- * threads, neighbours in APIC id. Leaves are those of Firecracker's normalisation (reference: Intel SDM
- * volume 2A and AMD APM volume 3, CPUID). A CPU template is applied before this, so that topology always
- * wins over it.
+ * Everything passes through as KVM offers it (its paravirtual leaves from 0x40000000 too) except
+ * what would describe the host instead of the guest: topology, cache sharing, performance counters,
+ * power management, brand string. The guest has one socket; the APIC id is the vCPU's index; with
+ * `smt` each core has two threads, neighbours in APIC id. Leaves are those of Firecracker's
+ * normalisation (reference: Intel SDM volume 2A and AMD APM volume 3, CPUID). A CPU template is
+ * applied before this, so that topology always wins over it.
  */
 import { EstaloError } from "../errors.js";
 import type { VcpuId } from "../units.js";
@@ -216,8 +216,9 @@ function topologyEntries(leaf: number, shape: Shape): Uint32Array[] {
 }
 
 /**
- * A brand string that names the family but not the host's model: `Intel(R) Xeon(R) Processor @ 2.9GHz` with
- * the host's nominal frequency where its own brand string has one, `AMD EPYC`, or the host's for others.
+ * A brand string that names the family but not the host's model: `Intel(R) Xeon(R) Processor @
+ * 2.9GHz` with the host's nominal frequency where its own brand string has one, `AMD EPYC`, or the
+ * host's for others.
  */
 function brandString(vendorEbx: number, entries: readonly Uint32Array[]): Uint32Array {
   const host = new Uint32Array(regs.BRAND_BYTES / 4);

@@ -1,9 +1,9 @@
 /**
  * An ELF64 vmlinux: loadable segments and entry point.
  *
- * The entry is the PVH note's where there is one (`XEN_ELFNOTE_PHYS32_ENTRY`, Linux's CONFIG_PVH), else
- * `e_entry`, which in a vmlinux is the physical address of `startup_64`. Segments go to their physical
- * addresses. Specification: System V ABI chapters 4 and 5; Xen public/elfnote.h.
+ * The entry is the PVH note's where there is one (`XEN_ELFNOTE_PHYS32_ENTRY`, Linux's CONFIG_PVH),
+ * else `e_entry`, which in a vmlinux is the physical address of `startup_64`. Segments go to their
+ * physical addresses. Specification: System V ABI chapters 4 and 5; Xen public/elfnote.h.
  */
 import { alignUp, GIB, type Gpa, hex, KIB } from "../units.js";
 import { type OpenBootFile, readBytes } from "./boot-file.js";
@@ -124,7 +124,10 @@ function readSegment(file: OpenBootFile, headers: DataView, at: number): KernelS
   return { fileOffset, fileBytes, gpa, memoryBytes };
 }
 
-/** The PVH entry among the notes of one PT_NOTE segment. Malformed notes end the search, as in Linux. */
+/**
+ * The PVH entry among the notes of one PT_NOTE segment. Malformed notes end the search, as in
+ * Linux.
+ */
 function readPvhEntry(file: OpenBootFile, headers: DataView, header: number): Gpa | undefined {
   const offset = readFileU64(file, headers, header + elf.P_OFFSET_OFFSET, "note offset");
   const sizeBytes = readFileU64(file, headers, header + elf.P_FILESZ_OFFSET, "note size");

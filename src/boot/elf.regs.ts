@@ -1,8 +1,8 @@
 /**
  * ELF64 as far as a kernel image needs it: offsets in the file header, program headers and notes.
  *
- * Citation: System V ABI, generic edition, chapters 4 (ELF header) and 5 (program header, note section);
- * the PVH entry note: Xen public/elfnote.h.
+ * Citation: System V ABI, generic edition, chapters 4 (ELF header) and 5 (program header, note
+ * section); the PVH entry note: Xen public/elfnote.h.
  */
 
 /** The first four bytes, read as a little-endian u32: 0x7f "ELF". */

@@ -1,8 +1,8 @@
 /**
  * What the parsers of kernel files share: their result, their errors and their checks.
  *
- * A parser reads headers into private buffers and hands every number through these checks before it computes
- * with it. Nothing here knows a format.
+ * A parser reads headers into private buffers and hands every number through these checks before it
+ * computes with it. Nothing here knows a format.
  */
 import { EstaloError } from "../errors.js";
 import { type Gpa, hex } from "../units.js";
@@ -25,7 +25,10 @@ export interface KernelImage {
   /** First instruction, guest-physical. */
   readonly entry: Gpa;
   readonly segments: readonly KernelSegment[];
-  /** First address after everything the kernel needs in place to start, BSS and decompression included. */
+  /**
+   * First address after everything the kernel needs in place to start, BSS and decompression
+   * included.
+   */
   readonly endGpa: Gpa;
   /** Last address an initrd may occupy. */
   readonly initrdLastGpa: Gpa;
@@ -59,7 +62,8 @@ export function checkInFile(
     throw kernelError(
       "ERR_ESTALO_KERNEL_TRUNCATED",
       file,
-      `is truncated: ${what} is at ${hex(offset)}, ${sizeBytes} bytes, the file has ${file.sizeBytes}`,
+      `is truncated: ${what} is at ${hex(offset)}, ${sizeBytes} bytes; ` +
+        `the file has ${file.sizeBytes}`,
     );
   }
 }

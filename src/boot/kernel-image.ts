@@ -1,13 +1,14 @@
 /**
  * What a kernel file is: an ELF vmlinux with or without a PVH entry, or a bzImage.
  *
- * Reads headers only and changes nothing; `load-kernel.ts` puts the result into memory. Every number of the
- * file is checked against the file's size, the low memory and 2^53 here, so that what leaves is sound. The
- * protocols are tried in Firecracker's order: PVH note, ELF's 64-bit entry, bzImage's 64-bit entry.
+ * Reads headers only and changes nothing; `load-kernel.ts` puts the result into memory. Every
+ * number of the file is checked against the file's size, the low memory and 2^53 here, so that what
+ * leaves is sound. The protocols are tried in Firecracker's order: PVH note, ELF's 64-bit entry,
+ * bzImage's 64-bit entry.
  *
- * Errors: ERR_ESTALO_KERNEL_FORMAT for what cannot be a kernel for this machine, ERR_ESTALO_KERNEL_TRUNCATED
- * for a kernel whose contents reach beyond its end. Only a bzImage is read by the boot protocol of Linux's
- * arch/x86/boot.rst; only ELF by the System V ABI.
+ * Errors: ERR_ESTALO_KERNEL_FORMAT for what cannot be a kernel for this machine,
+ * ERR_ESTALO_KERNEL_TRUNCATED for a kernel whose contents reach beyond its end. Specifications:
+ * System V ABI (ELF), Linux Documentation/arch/x86/boot.rst (bzImage).
  */
 import type { EstaloError } from "../errors.js";
 import { type OpenBootFile, readBytes } from "./boot-file.js";

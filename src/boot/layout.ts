@@ -1,8 +1,9 @@
 /**
  * The guest-physical map and the port map: every fixed address of the machine, with its reason.
  *
- * Addresses follow Firecracker's x86_64 map so that its kernels, its command lines and its users' habits
- * fit; the additions (report page, pvpanic, ACPI sleep registers) lie where Firecracker has nothing.
+ * Addresses follow Firecracker's x86_64 map so that its kernels, its command lines and its users'
+ * habits fit; the additions (report page, pvpanic, ACPI sleep registers) lie where Firecracker has
+ * nothing.
  *
  *     0x0000_0500  boot GDT (32 B), then the boot IDT at 0x520
  *     0x0000_6000  PVH start info; 0x6040 PVH module list
@@ -21,9 +22,14 @@
  */
 import { GIB, type Gpa, type Gsi, KIB, MIB, PAGE_BYTES } from "../units.js";
 
-/** Boot GDT: four 8-byte descriptors. Above the interrupt vectors and BIOS data area of real mode. */
+/**
+ * Boot GDT: four 8-byte descriptors. Above the interrupt vectors and BIOS data area of real mode.
+ */
 export const BOOT_GDT_GPA: Gpa = 0x500;
-/** Boot IDT: one null descriptor directly after the GDT; interrupts are off until the kernel has its own. */
+/**
+ * Boot IDT: one null descriptor directly after the GDT; interrupts are off until the kernel has its
+ * own.
+ */
 export const BOOT_IDT_GPA: Gpa = 0x520;
 
 /** PVH `hvm_start_info`, 56 bytes. */
@@ -51,7 +57,9 @@ export const COMMAND_LINE_BYTES_MAX = 2 * KIB;
 
 /** End of conventional memory and start of the system area: where an EBDA would start on a PC. */
 export const SYSTEM_AREA_GPA: Gpa = 0x9fc00;
-/** The MP table: Linux searches the last KiB of the first 640 KiB, so both parts fit in this KiB. */
+/**
+ * The MP table: Linux searches the last KiB of the first 640 KiB, so both parts fit in this KiB.
+ */
 export const MP_TABLE_GPA: Gpa = SYSTEM_AREA_GPA;
 export const MP_TABLE_BYTES_MAX = KIB;
 /** ACPI tables other than the RSDP. Ends well below text-mode video memory at 0xb8000. */
@@ -108,7 +116,10 @@ export const ACPI_SLEEP_STATUS_PORT = 0x601;
 /** SLP_TYP of S5 (soft off) in SLEEP_CONTROL_REG, named by `\_S5` in the DSDT. */
 export const ACPI_S5_SLEEP_TYPE = 5;
 
-/** GSIs for virtio-mmio and the VM generation id: above the ISA devices, up to the IOAPIC's last pin. */
+/**
+ * GSIs for virtio-mmio and the VM generation id: above the ISA devices, up to the IOAPIC's last
+ * pin.
+ */
 export const DEVICE_GSI_FIRST: Gsi = 5;
 export const DEVICE_GSI_LAST: Gsi = 23;
 /** Pins of KVM's IOAPIC. */

@@ -1,6 +1,6 @@
 /**
- * Puts an initrd into guest memory: at the top of the first region, page-aligned downwards, so that the
- * kernel below has room to unpack; below `initrd_addr_max` where the kernel names one.
+ * Puts an initrd into guest memory: at the top of the first region, page-aligned downwards, so that
+ * the kernel below has room to unpack; below `initrd_addr_max` where the kernel names one.
  */
 import { EstaloError } from "../errors.js";
 import type { GuestMemory } from "../native/guest-memory.js";

@@ -1,8 +1,9 @@
 /**
  * Puts a parsed kernel into guest memory.
  *
- * The file is read straight into the guest, in few large reads. Memory beyond a segment's file contents
- * (BSS) is not touched: fresh guest memory is zero, and touching it would make the host allocate it.
+ * The file is read straight into the guest, in few large reads. Memory beyond a segment's file
+ * contents (BSS) is not touched: fresh guest memory is zero, and touching it would make the host
+ * allocate it.
  */
 import { EstaloError } from "../errors.js";
 import type { GuestMemory } from "../native/guest-memory.js";
@@ -10,7 +11,9 @@ import { MIB } from "../units.js";
 import { type OpenBootFile, readIntoGuest } from "./boot-file.js";
 import type { KernelImage } from "./kernel-file.js";
 
-/** Loads all segments; returns the bytes read. ERR_ESTALO_MEMORY_TOO_SMALL when one does not fit. */
+/**
+ * Loads all segments; returns the bytes read. ERR_ESTALO_MEMORY_TOO_SMALL when one does not fit.
+ */
 export function loadKernel(file: OpenBootFile, image: KernelImage, memory: GuestMemory): number {
   checkFits(file, image, memory);
   let bytes = 0;

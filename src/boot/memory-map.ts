@@ -3,8 +3,9 @@
  *
  *     0 ── RAM ── 0x9fc00 ─ reserved ─ 0xe0000 ··· 1 MiB ── RAM ── 3 GiB ··· 4 GiB ── RAM ──
  *
- * Invariants: regions are page-aligned and ascending; the map's entries are ascending, do not overlap, and
- * all RAM in them is backed by a region. Specification: ACPI 6.5 § 15 (address range types).
+ * Invariants: regions are page-aligned and ascending; the map's entries are ascending, do not
+ * overlap, and all RAM in them is backed by a region. Specification: ACPI 6.5 § 15 (address range
+ * types).
  */
 import { EstaloError } from "../errors.js";
 import type { MemoryRegion } from "../native/guest-memory.js";

@@ -1,7 +1,8 @@
 /**
  * The MP table's offsets, entry types and codes.
  *
- * Citation: Intel MultiProcessor Specification 1.4, §§ 4.1 (floating pointer), 4.2 (header), 4.3 (entries).
+ * Citation: Intel MultiProcessor Specification 1.4, §§ 4.1 (floating pointer), 4.2 (header), 4.3
+ * (entries).
  */
 
 /** Lengths in the floating pointer count 16-byte paragraphs. */

@@ -1,11 +1,12 @@
 /**
- * The MP table: processors and interrupts for kernels without ACPI (`acpi=off`, or CONFIG_ACPI not set).
+ * The MP table: processors and interrupts for kernels without ACPI (`acpi=off`, or CONFIG_ACPI not
+ * set).
  *
- *     0x9fc00 │ floating pointer 16 B │ header 44 B │ processors 20 B each │ bus │ IOAPIC │ interrupts … │
+ *     0x9fc00 │ pointer 16 B │ header 44 B │ processors 20 B each │ bus │ IOAPIC │ interrupts … │
  *
- * Linux searches the last KiB below 640 KiB, which is where it lies, whole: 32 processors make 924 bytes.
- * Every ISA interrupt is wired to the IOAPIC pin of its number. Specification: Intel MultiProcessor
- * Specification 1.4, chapter 4.
+ * Linux searches the last KiB below 640 KiB, which is where it lies, whole: 32 processors make 924
+ * bytes. Every ISA interrupt is wired to the IOAPIC pin of its number. Specification: Intel
+ * MultiProcessor Specification 1.4, chapter 4.
  */
 import { IOAPIC_GPA, IOAPIC_PIN_COUNT, LAPIC_GPA, MP_TABLE_GPA } from "./layout.js";
 import * as mp from "./mp-table.regs.js";
@@ -73,7 +74,10 @@ function busEntry(): Buffer {
   return Buffer.from([mp.ENTRY_BUS, mp.ISA_BUS_ID, ...Buffer.from("ISA   ", "latin1")]);
 }
 
-/** type, id, version, flags, address u32. The id comes after the processors', which share its number space. */
+/**
+ * type, id, version, flags, address u32. The id comes after the processors', which share its number
+ * space.
+ */
 function ioapicEntry(id: number): Buffer {
   const bytes = Buffer.alloc(mp.SHORT_ENTRY_BYTES);
   bytes.set([mp.ENTRY_IOAPIC, id, mp.APIC_VERSION, mp.IOAPIC_ENABLED_MASK]);
@@ -81,7 +85,10 @@ function ioapicEntry(id: number): Buffer {
   return bytes;
 }
 
-/** type, interrupt type, flags u16 (0: as the bus has it, edge and active high), bus, irq, IOAPIC, pin. */
+/**
+ * type, interrupt type, flags u16 (0: as the bus has it, edge and active high), bus, irq, IOAPIC,
+ * pin.
+ */
 function interruptEntry(pin: number, ioapicId: number): Buffer {
   const source = [mp.ISA_BUS_ID, pin];
   return Buffer.from([mp.ENTRY_INTERRUPT, mp.INTERRUPT_INT, 0, 0, ...source, ioapicId, pin]);

@@ -1,9 +1,10 @@
 /**
  * Everything a microVM's memory must hold before vCPU 0 runs, in one call.
  *
- * Order: read the kernel's headers, check that all fits, load kernel and initrd, then write the tables. All
- * of it is synchronous and takes a few milliseconds, most of them the page cache's copy of the kernel. The
- * memory is expected fresh (all zero); the MMIO gap and the layout are those of memory-map.ts and layout.ts.
+ * Order: read the kernel's headers, check that all fits, load kernel and initrd, then write the
+ * tables. All of it is synchronous and takes a few milliseconds, most of them the page cache's copy
+ * of the kernel. The memory is expected fresh (all zero); the MMIO gap and the layout are those of
+ * memory-map.ts and layout.ts.
  */
 import { EstaloError } from "../errors.js";
 import type { GuestMemory } from "../native/guest-memory.js";
@@ -60,8 +61,9 @@ export interface PreparedBoot {
 /**
  * Loads kernel and initrd and writes all boot tables.
  *
- * @throws ERR_ESTALO_KERNEL_FILE, _KERNEL_FORMAT, _KERNEL_TRUNCATED, _INITRD_FILE, _INITRD_TOO_LARGE,
- *   _MEMORY_TOO_SMALL, _CMDLINE_TOO_LONG, _CONFIG_INVALID; the memory's contents are undefined then
+ * @throws ERR_ESTALO_KERNEL_FILE, _KERNEL_FORMAT, _KERNEL_TRUNCATED, _INITRD_FILE,
+ *   _INITRD_TOO_LARGE, _MEMORY_TOO_SMALL, _CMDLINE_TOO_LONG, _CONFIG_INVALID; the memory's
+ *   contents are undefined then
  */
 export function prepareBoot(memory: GuestMemory, options: BootOptions): PreparedBoot {
   checkVcpuCount(options.vcpuCount);

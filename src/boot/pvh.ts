@@ -1,8 +1,8 @@
 /**
  * Xen's PVH start info: what a kernel entered through its PVH note finds at the address in EBX.
  *
- * Three pieces: the start info, the module list (the initrd, if any) and the memory map. Specification: Xen
- * public/arch-x86/hvm/start_info.h, version 1; docs/misc/pvh.pandoc.
+ * Three pieces: the start info, the module list (the initrd, if any) and the memory map.
+ * Specification: Xen public/arch-x86/hvm/start_info.h, version 1; docs/misc/pvh.pandoc.
  */
 import type { GuestMemory } from "../native/guest-memory.js";
 import type { BootInformation } from "./boot-params.js";

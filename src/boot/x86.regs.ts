@@ -1,8 +1,9 @@
 /**
  * x86-64 registers and descriptors that a boot sets: bits and numbers only.
  *
- * Citations: Intel SDM (volume 3A §§ 2.5 control registers, 3.4.5 descriptors, 4.5 paging, 11.5 APIC local
- * vector table; volume 4 for MSRs) and AMD APM volume 2 for EFER and the SYSCALL MSRs, of the same values.
+ * Citations: Intel SDM (volume 3A §§ 2.5 control registers, 3.4.5 descriptors, 4.5 paging, 11.5
+ * APIC local vector table; volume 4 for MSRs) and AMD APM volume 2 for EFER and the SYSCALL MSRs,
+ * of the same values.
  */
 
 /** CR0: protection enable. */

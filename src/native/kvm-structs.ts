@@ -1,10 +1,12 @@
 /**
- * KVM's structures as tables of field, offset and width, with readers and writers made from the tables.
+ * KVM's structures as tables of field, offset and width, with readers and writers made from the
+ * tables.
  *
- * The numbers are those of `struct kvm_regs` and its neighbours in Linux's arch/x86/include/uapi/asm/kvm.h
- * (an ABI that does not change). The C core asserts the same numbers and a spec compares both. All fields
- * are little-endian. A u64 is a bigint here: this is the control path (start, snapshot, debugging), where a
- * register must be exact. Writing changes only the fields that are given.
+ * The numbers are those of `struct kvm_regs` and its neighbours in Linux's
+ * arch/x86/include/uapi/asm/kvm.h (an ABI that does not change). The C core asserts the same
+ * numbers and a spec compares both. All fields are little-endian. A u64 is a bigint here: this is
+ * the control path (start, snapshot, debugging), where a register must be exact. Writing changes
+ * only the fields that are given.
  */
 
 /** One scalar or array of scalars inside a structure. */
@@ -13,7 +15,9 @@ export interface StructField {
   readonly offset: number;
   /** Bytes of one element: 1, 2, 4 or 8. */
   readonly width: 1 | 2 | 4 | 8;
-  /** Number of elements; absent for a scalar. An array's value is an array of its elements' values. */
+  /**
+   * Number of elements; absent for a scalar. An array's value is an array of its elements' values.
+   */
   readonly count?: number;
 }
 

@@ -1,8 +1,10 @@
 /**
- * A minimal AML encoder: what a DSDT of fixed devices needs, and nothing that could vary at run time.
+ * A minimal AML encoder: what a DSDT of fixed devices needs, and nothing that could vary at run
+ * time.
  *
- * Each function returns the bytes of one term; terms nest by being passed as contents. Names are given as in
- * ASL (`_SB`, `\_SB.VGEN`) and padded with underscores. Specification: ACPI 6.5 § 20.2; resources § 6.4.
+ * Each function returns the bytes of one term; terms nest by being passed as contents. Names are
+ * given as in ASL (`_SB`, `\_SB.VGEN`) and padded with underscores. Specification: ACPI 6.5 § 20.2;
+ * resources § 6.4.
  */
 import type { Gpa, Gsi } from "../../units.js";
 import * as op from "./aml.regs.js";
@@ -31,7 +33,10 @@ export function string(text: string): Aml {
   return Buffer.concat([Buffer.of(op.STRING_PREFIX), Buffer.from(`${text}\0`, "latin1")]);
 }
 
-/** A compressed EISA id, `PNP0501`: three letters of 5 bits, four hexadecimal digits, stored big-endian. */
+/**
+ * A compressed EISA id, `PNP0501`: three letters of 5 bits, four hexadecimal digits, stored
+ * big-endian.
+ */
 export function eisaId(id: string): Aml {
   const letters = [...id.slice(0, 3)].reduce(
     (bits, letter) => (bits << 5) | (letter.charCodeAt(0) - "@".charCodeAt(0)),
@@ -144,8 +149,8 @@ function sized(opcode: number[], ...contents: Aml[]): Aml {
 }
 
 /**
- * PkgLength counts its own bytes. One byte holds up to 63; else the lead byte has the number of bytes that
- * follow it in its top two bits and the length's low nibble below.
+ * PkgLength counts its own bytes. One byte holds up to 63; else the lead byte has the number of
+ * bytes that follow it in its top two bits and the length's low nibble below.
  */
 function packageLength(bodyBytes: number): Buffer {
   if (bodyBytes + 1 <= op.PKG_LENGTH_SHORT_MAX) return Buffer.of(bodyBytes + 1);

@@ -1,9 +1,10 @@
 /**
  * ACPI's tables: RSDP ─▶ XSDT ─▶ FADT ─▶ DSDT, and MADT.
  *
- * Hardware-reduced ACPI: there is no fixed power-management hardware, only the sleep registers (soft off)
- * and the reset register (the i8042's reset). The flags tell a kernel what it need not probe: VGA and the
- * CMOS clock, whose absence otherwise costs time-outs. Specification: ACPI 6.5 § 5.2.
+ * Hardware-reduced ACPI: there is no fixed power-management hardware, only the sleep registers
+ * (soft off) and the reset register (the i8042's reset). The flags tell a kernel what it need not
+ * probe: VGA and the CMOS clock, whose absence otherwise costs time-outs. Specification:
+ * ACPI 6.5 § 5.2.
  */
 import { EstaloError } from "../../errors.js";
 import { alignUp, type Gpa } from "../../units.js";
