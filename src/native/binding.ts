@@ -87,7 +87,10 @@ export interface NativePoller {
 }
 
 export interface NativeIoUring {
-  /** Takes the first `words` of the command stream (io_uring.h): at most one system call. */
+  /**
+   * Takes the first `words` of the command stream (io_uring.h): at most one system call. Returns how many
+   * requests the kernel had no memory for: they go out with the next call.
+   */
   submit(words: number): number;
   /** Fills (tag, result) pairs; returns how many. */
   reap(): number;

@@ -79,9 +79,16 @@ Napi::Function GuestMappingObject::Define(Napi::Env env) {
                       InstanceMethod<&GuestMappingObject::Close>("close")});
 }
 
+namespace {
+/* Page tables and mappings that a collected buffer lets go of: V8 cannot see them (its pages went
+ * before). */
+constexpr int64_t kHeldBytes = 1 << 20;
+} // namespace
+
 GuestMappingObject::GuestMappingObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<GuestMappingObject>(info) {
   Napi::Env env = info.Env();
+  Napi::MemoryManagement::AdjustExternalMemory(env, kHeldBytes);
   Napi::Array list = info[0].As<Napi::Array>();
   std::vector<Region> regions;
   for (uint32_t i = 0; i < list.Length(); i++) {
@@ -96,6 +103,10 @@ GuestMappingObject::GuestMappingObject(const Napi::CallbackInfo& info)
   }
   mapping_ = GuestMapping::Create(regions, info[1].ToBoolean());
   if (mapping_ == nullptr) ThrowErrno(env, "mmap guest memory", errno);
+}
+
+GuestMappingObject::~GuestMappingObject() {
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), -kHeldBytes);
 }
 
 Napi::Value GuestMappingObject::Buffer(const Napi::CallbackInfo& info) {

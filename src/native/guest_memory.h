@@ -62,6 +62,7 @@ class GuestMappingObject : public Napi::ObjectWrap<GuestMappingObject> {
 public:
   static Napi::Function Define(Napi::Env env);
   explicit GuestMappingObject(const Napi::CallbackInfo& info);
+  ~GuestMappingObject() override;
   const std::shared_ptr<GuestMapping>& mapping() const {
     return mapping_;
   }

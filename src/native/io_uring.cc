@@ -36,12 +36,14 @@ void IoUring::Close(const Napi::CallbackInfo&) {
 }
 
 size_t IoUring::Prepare(Napi::Env env, const double* words, size_t available) {
-  size_t count = available < kCommandWords ? 0 : static_cast<size_t>(words[6]);
-  size_t taken = kCommandWords + 2 * count;
-  if (available < taken) {
+  // Compared as doubles and negated, so that NaN is refused too.
+  double room = (static_cast<double>(available) - kCommandWords) / 2;
+  if (available < kCommandWords || !(words[6] >= 0 && words[6] <= room)) {
     ThrowBug(env, "the command stream ends within a request");
     return 0;
   }
+  size_t count = static_cast<size_t>(words[6]);
+  size_t taken = kCommandWords + 2 * count;
   segments_.resize(count);
   for (size_t i = 0; i < count; i++) {
     auto gpa = static_cast<uint64_t>(words[kCommandWords + 2 * i]);
@@ -81,9 +83,9 @@ Napi::Value IoUring::Submit(const Napi::CallbackInfo& info) {
     words += taken;
     left -= taken;
   }
-  int submitted = estalo_uring_submit(ring_);
-  if (!Succeeded(env, "io_uring_enter", submitted)) return {};
-  return Napi::Number::New(env, submitted);
+  int waiting = estalo_uring_submit(ring_);
+  if (!Succeeded(env, "io_uring_enter", waiting)) return {};
+  return Napi::Number::New(env, waiting);
 }
 
 Napi::Value IoUring::Reap(const Napi::CallbackInfo& info) {

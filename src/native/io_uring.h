@@ -21,7 +21,8 @@ namespace estalo {
 
 /*
  * new IoUring(mapping, depth, eventFd, commands: Float64Array, completions: Int32Array):
- * submit(words): requests taken; reap(): pairs filled; close(). Thread: the device host's.
+ * submit(words): requests that wait for the next submit; reap(): pairs filled; close(). Thread: the
+ * device host's.
  */
 class IoUring : public Napi::ObjectWrap<IoUring> {
 public:

@@ -165,9 +165,11 @@ int estalo_uring_submit(struct estalo_uring* ring) {
   do {
     result = syscall(SYS_io_uring_enter, ring->fd, ring->prepared, 0, 0, NULL, 0);
   } while (result < 0 && errno == EINTR);
-  if (result < 0) return -errno;
-  ring->prepared -= (uint32_t)result;
-  return (int)result;
+  if (result >= 0) ring->prepared -= (uint32_t)result;
+  /* Out of memory for requests, or for completions: what is prepared stays so. */
+  else if (errno != EAGAIN && errno != EBUSY)
+    return -errno;
+  return (int)ring->prepared;
 }
 
 /* Takes `done` bytes off a read or write. Returns whether it has to go on. */

@@ -44,7 +44,10 @@ int estalo_uring_create(struct estalo_uring** out, uint32_t depth, int event_fd)
 void estalo_uring_destroy(struct estalo_uring* ring);
 /* 0, -EBUSY if the tag is in flight, -EINVAL, -ENOMEM. Takes effect with the next submit. */
 int estalo_uring_prepare(struct estalo_uring* ring, const struct estalo_uring_request* request);
-/* Hands prepared requests to the kernel: at most one system call. Returns how many, or -errno. */
+/*
+ * Hands prepared requests to the kernel: at most one system call. Returns how many the kernel had
+ * no memory for and that wait for the next submit, or -errno.
+ */
 int estalo_uring_submit(struct estalo_uring* ring);
 /* Fills up to `max` (tag, result) pairs, result 0 or -errno, and returns how many. No system call.
  */

@@ -31,6 +31,12 @@ void RunMapping::Unmap() {
 
 namespace {
 
+/*
+ * What a collected runner lets go of, roughly: the shared block and what of it only this isolate
+ * still holds. V8 cannot see it, and a worker's heap alone would hardly ever ask for a collection.
+ */
+constexpr int64_t kHeldBytes = 1 << 20;
+
 /* The shared control block behind a Uint32Array, or null (thrown) when it has the wrong size. */
 template <typename Block> Block* SharedBlock(const Napi::Value& value, size_t bytes) {
   Napi::Uint32Array array = value.As<Napi::Uint32Array>();
@@ -163,6 +169,7 @@ VcpuRunner::VcpuRunner(const Napi::CallbackInfo& info) : Napi::ObjectWrap<VcpuRu
     return;
   }
   loop_.run = mapping_.run();
+  Napi::MemoryManagement::AdjustExternalMemory(env, kHeldBytes);
   loop_.control = SharedBlock<struct estalo_vcpu_control>(info[2], sizeof *loop_.control);
   loop_.trace = SharedBlock<struct estalo_trace_header>(
       info[3], sizeof *loop_.trace + ESTALO_TRACE_RECORDS * sizeof(struct estalo_trace_record));
@@ -178,6 +185,7 @@ VcpuRunner::VcpuRunner(const Napi::CallbackInfo& info) : Napi::ObjectWrap<VcpuRu
 
 VcpuRunner::~VcpuRunner() {
   LetGo();
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), -kHeldBytes);
 }
 
 Napi::Value VcpuRunner::RunPage(const Napi::CallbackInfo& info) {
