@@ -2,6 +2,7 @@
  * Random rings, chains and indirect tables against the queue, the block device and the entropy device:
  * nothing but handled outcomes. `MemoryDisk` throws if a block device breaks its side of the contract.
  */
+import { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { VirtioBlock } from "../../src/devices/virtio/block.js";
@@ -60,30 +61,74 @@ const header = fc.record({
   type: fc.oneof(fc.constantFrom(0, 1, 4, 8, 11, 13), fc.nat(0xffff_ffff)),
   sector: fc.oneof(fc.nat(140), fc.constantFrom(2 ** 32, 2 ** 53, 2 ** 63)),
 });
+/** A request that is mostly right, so that the depths of a device are reached. */
+const request = fc.record({
+  type: fc.oneof(
+    { weight: 8, arbitrary: fc.constantFrom(0, 1, 4, 8, 11, 13) },
+    { weight: 1, arbitrary: fc.nat(0xffff_ffff) },
+  ),
+  sector: fc.oneof(
+    { weight: 8, arbitrary: fc.nat(140) },
+    { weight: 1, arbitrary: fc.constantFrom(2 ** 32, 2 ** 53, 2 ** 55 - 1, 2 ** 63) },
+  ),
+  data: fc.array(
+    fc.oneof(
+      { weight: 8, arbitrary: fc.constantFrom(16, 32, 256, 512, 1024) },
+      { weight: 1, arbitrary: fc.integer({ min: 0, max: 2048 }) },
+    ),
+    { maxLength: 6 },
+  ),
+  headerBytes: fc.oneof(fc.constant(16), fc.integer({ min: 1, max: 20 })),
+  dataWritable: fc.boolean(),
+  indirect: fc.boolean(),
+});
+const rarely = <T>(arbitrary: fc.Arbitrary<T[]>): fc.Arbitrary<T[]> =>
+  fc.oneof({ weight: 3, arbitrary: fc.constant([] as T[]) }, { weight: 1, arbitrary });
 const step = fc.record({
-  descriptors: fc.array(descriptor, { maxLength: 24 }),
-  headers: fc.array(header, { maxLength: 12 }),
-  heads: fc.array(fc.oneof(fc.nat(QUEUE_SIZE - 1), fc.nat(65_535)), { maxLength: 20 }),
+  requests: fc.array(request, { maxLength: 5 }),
+  descriptors: rarely(fc.array(descriptor, { maxLength: 24 })),
+  headers: rarely(fc.array(header, { maxLength: 12 })),
+  heads: rarely(
+    fc.array(fc.oneof(fc.nat(QUEUE_SIZE - 1), fc.nat(65_535)), { maxLength: QUEUE_SIZE }),
+  ),
   bogusIndex: fc.option(fc.nat(65_535), { freq: 12, nil: undefined }),
 });
+type Request = typeof request extends fc.Arbitrary<infer T> ? T : never;
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
-/** Writes a step into memory: descriptors at the queue's table or at tables in the arena. */
-function play(
-  memory: GuestMemory,
-  ring: RingDriver,
-  { descriptors, headers, ...rest }: Step,
-): void {
-  for (const { at, type, sector } of headers) {
+/** Lays a request at its own place in the arena, and offers it. */
+function offerRequest(memory: GuestMemory, ring: RingDriver, one: Request, slot: number): void {
+  const base = ARENA + 8 * KIB + slot * 4 * KIB;
+  const [headerAt, rangesAt, statusAt, tableAt] = [base, base + 512, base + 32, base + 64];
+  memory.writeU32(headerAt, one.type);
+  memory.writeU64(headerAt + 8, one.sector);
+  // As ranges of a discard: sector, sectors, no flags.
+  memory.writeU64(rangesAt, one.sector);
+  memory.writeU64(rangesAt + 8, one.data.length);
+  const rest = 16 - one.headerBytes;
+  const readable = !one.dataWritable;
+  const chain = [
+    { address: headerAt, length: one.headerBytes },
+    ...(rest > 0 ? [{ address: headerAt + one.headerBytes, length: rest }] : []),
+    ...one.data.map((length) => ({ address: rangesAt, length, writable: !readable })),
+    { address: statusAt, length: 1, writable: true },
+  ];
+  ring.offer(one.indirect ? ring.writeIndirect(tableAt, chain) : ring.writeChain(chain));
+}
+
+/** Plays a step: requests, then noise over descriptors, headers and the available ring. */
+function play(memory: GuestMemory, ring: RingDriver, one: Step): void {
+  for (const [slot, each] of one.requests.entries()) offerRequest(memory, ring, each, slot);
+  for (const { at, type, sector } of one.headers) {
     memory.writeU32(at, type);
     memory.writeU64(at + 8, sector);
   }
-  for (const { table, index, ...raw } of descriptors) {
+  for (const { table, index, ...raw } of one.descriptors) {
     const start = table === 0 ? ring.descriptorTable : ARENA + table * 256;
     ring.writeDescriptor(start, index, raw, raw.flags, raw.next);
   }
-  for (const head of rest.heads) ring.offer(head);
-  if (rest.bogusIndex !== undefined) ring.showAvailIndex(rest.bogusIndex);
+  for (const head of one.heads) ring.offer(head);
+  if (one.bogusIndex !== undefined) ring.showAvailIndex(one.bogusIndex);
 }
 
 describe("VirtQueue under random rings", () => {
@@ -264,5 +309,56 @@ describe("a whole device under random registers", () => {
       }),
       { numRuns: 1000 },
     );
+  });
+});
+
+// Another vCPU of a hostile guest: writes to the rings, the tables and the data as fast as it can.
+const SCRIBBLER = `
+  const { workerData, parentPort } = require("node:worker_threads");
+  const { words, stop } = workerData;
+  parentPort.postMessage("started");
+  let seed = 1;
+  while (Atomics.load(stop, 0) === 0) {
+    for (let round = 0; round < 1000; round++) {
+      seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+      const at = seed % words.length;
+      words[at] = (seed >>> 28) < 13 ? words[(at + 4) % words.length] : seed;
+    }
+  }
+`;
+
+describe("VirtioBlock beside a vCPU that rewrites everything", () => {
+  it("breaks no contract and serves a good request once it is left alone", async () => {
+    const memory = createMemory(MEMORY_BYTES);
+    const disk = new MemoryDisk(memory, 64 * KIB, { depth: 8 });
+    const m = new VirtioMachine(
+      memory,
+      (host) => new VirtioBlock(host, { backend: disk, cacheType: "Writeback" }),
+    );
+    const stop = new Int32Array(new SharedArrayBuffer(4));
+    const words = memory.ring32(4 * KIB, 60 * KIB);
+    const worker = new Worker(SCRIBBLER, { eval: true, workerData: { words, stop } });
+    const ended = new Promise((resolve) => worker.once("exit", resolve));
+    await new Promise((resolve) => worker.once("message", resolve));
+    const steps = fc.sample(step, { numRuns: 2000, seed: 7 });
+    let ring = m.start(undefined, { size: QUEUE_SIZE });
+    for (const one of steps) {
+      play(memory, ring, one);
+      m.kick();
+      m.runDeferred();
+      if ((m.status & transport.STATUS_NEEDS_RESET_MASK) === 0) continue;
+      m.reset();
+      ring = m.start(undefined, { size: QUEUE_SIZE });
+    }
+    Atomics.store(stop, 0, 1);
+    await ended;
+    expect(m.faults.length).toBeGreaterThan(0);
+    expect(disk.log.length).toBeGreaterThan(0);
+    m.reset();
+    ring = m.start(undefined, { size: QUEUE_SIZE });
+    memory.fill(ARENA, 16, 0);
+    ring.add({ address: ARENA, length: 16 }, { address: ARENA + 64, length: 513, writable: true });
+    m.kick();
+    expect(ring.takeUsed()).toEqual([{ head: 0, length: 513 }]);
   });
 });

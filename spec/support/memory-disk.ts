@@ -115,6 +115,7 @@ export class MemoryDisk implements DiskBackend {
       !(tag >= 0 && tag < this.depth) && `tag ${tag} beyond depth`,
       this.#inUse.has(tag) && `tag ${tag} is in use`,
       !(offsetBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes) && "beyond the disk",
+      (offsetBytes % 512 !== 0 || lengthBytes % 512 !== 0) && "no whole sectors",
       moves && total !== lengthBytes && `segments of ${total} for ${lengthBytes} bytes`,
       !moves && segments.length > 0 && "segments without data",
       this.readOnly && operation !== DISK_READ && operation !== DISK_FLUSH && "write",

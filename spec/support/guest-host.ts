@@ -1,0 +1,41 @@
+/**
+ * On which host guest specs run, and what this process holds while they do.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+
+/** Where the specs run: "local" (this machine's KVM) or "testbed"; printed with the report. */
+export const specHost = process.env.ESTALO_SPEC_HOST ?? "local";
+
+/** KVM emulates kernel mode here: only guests made for that can run (docs/hosts.md). */
+export function isKernelModeEmulated(): boolean {
+  return readdirSync("/sys/module").includes("kvm_pvm");
+}
+
+/** What must be the same before and after a microVM. */
+export interface Holdings {
+  readonly descriptors: number;
+  readonly threads: number;
+  readonly pssMib: number;
+}
+
+/** What this process holds now. */
+export function holdings(): Holdings {
+  const rollup = readFileSync("/proc/self/smaps_rollup", "utf8");
+  return {
+    descriptors: readdirSync("/proc/self/fd").length,
+    threads: readdirSync("/proc/self/task").length,
+    pssMib: Number(/^Pss:\s+(\d+)/m.exec(rollup)?.[1]) / 1024,
+  };
+}
+
+/** Names of this process's threads. */
+export function threadNames(): string[] {
+  return readdirSync("/proc/self/task").flatMap((task) => {
+    try {
+      return [readFileSync(`/proc/self/task/${task}/comm`, "utf8").trim()];
+    } catch {
+      // The thread ended meanwhile.
+      return [];
+    }
+  });
+}
