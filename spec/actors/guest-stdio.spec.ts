@@ -205,20 +205,14 @@ describe("GuestStdio", () => {
     const guest = playedGuest();
     const stdout = new Collector();
     const stderr = new Collector();
-    let text = "";
-    new GuestStdio(guest.console, {
-      stdout,
-      stderr,
-      onText: (bytes) => {
-        text += Buffer.from(bytes);
-      },
-    });
+    const text = new Collector();
+    new GuestStdio(guest.console, { stdout, stderr, text });
     guest.console.write(Buffer.from("[0.1] booting\n"));
     guest.send(FRAME_STDOUT, "out");
     guest.send(FRAME_STDERR, "err");
     guest.console.write(Buffer.from("[0.2] oops\n"));
     guest.send(FRAME_STDOUT, "put");
-    expect([stdout.text, stderr.text, text]).toEqual([
+    expect([stdout.text, stderr.text, text.text]).toEqual([
       "output",
       "err",
       "[0.1] booting\n[0.2] oops\n",
@@ -242,6 +236,18 @@ describe("GuestStdio", () => {
       ...encodeFrame(FRAME_STDIN, Buffer.from("guest")),
       ...encodeFrame(FRAME_STDIN, new Uint8Array(0)),
     ]);
+  });
+
+  it("says that the command runs before it writes any of its output, and once", () => {
+    const guest = playedGuest();
+    const stdout = new Collector();
+    const seen: string[] = [];
+    const onStarted = (processId: number) => seen.push(`${processId}:${stdout.text}`);
+    new GuestStdio(guest.console, { stdout, stderr: new Collector(), onStarted });
+    const start = encodeFrame(FRAME_STARTED, Uint8Array.of(42, 0, 0, 0));
+    guest.console.write(Buffer.concat([start, encodeFrame(FRAME_STDOUT, Buffer.from("x")), start]));
+    expect(seen).toEqual(["42:"]);
+    expect(stdout.text).toBe("x");
   });
 
   it("takes no more input from its source than the guest takes", async () => {

@@ -2,7 +2,7 @@
  * The standard streams of the default guest's command, carried over the microVM's console.
  *
  *     guest ─ serial port ─▶ Console ─▶ FrameParser ─┬─ stdout, stderr ─▶ streams of the caller
- *                               ▲                    └─ console text  ─▶ onText
+ *                               ▲                    └─ console text ──▶ (ConsoleOutput)
  *                               └── frames ◀── input, window size, signals
  *
  * Nothing is lost and nothing piles up, both ways: while a stream of the caller is full the serial port is
@@ -11,13 +11,13 @@
  */
 import type { Writable } from "node:stream";
 import type { Console } from "./console.js";
+import { ConsoleOutput } from "./console-output.js";
 import {
   encodeFrame,
   encodeFrames,
   FRAME_PAYLOAD_BYTES_MAX,
   FRAME_SIGNAL,
   FRAME_STARTED,
-  FRAME_STDERR,
   FRAME_STDIN,
   FRAME_STDOUT,
   FRAME_WINSIZE,
@@ -31,8 +31,10 @@ const INPUT_BYTES_MAX = 8 * FRAME_PAYLOAD_BYTES_MAX;
 export interface GuestOutput {
   readonly stdout: Writable;
   readonly stderr: Writable;
-  /** What the guest's kernel wrote to its console, between frames. */
-  readonly onText?: (bytes: Uint8Array) => void;
+  /** For what the guest's kernel writes to its console, between frames. */
+  readonly text?: Writable;
+  /** The command runs now; called before any of its output is written. */
+  readonly onStarted?: (processId: number) => void;
 }
 
 /** One command's streams, for as long as its microVM lives. */
@@ -41,30 +43,29 @@ export class GuestStdio {
   readonly started: Promise<number>;
 
   readonly #console: Pick<Console, "read" | "send" | "holdOutput">;
-  readonly #output: GuestOutput;
+  readonly #streams: GuestOutput;
+  readonly #output: ConsoleOutput;
   readonly #parser: FrameParser;
   readonly #detach: () => void;
-  /** Streams that are full, and what lets the serial port go on for each. */
-  readonly #holds = new Map<Writable, () => void>();
   /** Payloads of one stream that came together. */
   #batch: Uint8Array[] = [];
   #batchType = 0;
   #isStarted = false;
-  #ending = false;
-  #onStarted: (processId: number) => void = () => {};
+  #resolveStarted: (processId: number) => void = () => {};
 
   /** Takes the console's output from now on: make it before the microVM starts. */
-  constructor(console: Pick<Console, "read" | "send" | "holdOutput">, output: GuestOutput) {
+  constructor(console: Pick<Console, "read" | "send" | "holdOutput">, streams: GuestOutput) {
     this.#console = console;
-    this.#output = output;
+    this.#streams = streams;
+    this.#output = new ConsoleOutput(console);
     this.started = new Promise((resolve) => {
-      this.#onStarted = resolve;
+      this.#resolveStarted = resolve;
     });
     this.#parser = new FrameParser({
       onFrame: (type, payload) => this.#take(type, payload),
       onText: (bytes) => {
         this.#flush();
-        output.onText?.(bytes);
+        if (streams.text !== undefined) this.#output.write(streams.text, bytes);
       },
     });
     this.#detach = console.read((bytes) => {
@@ -108,8 +109,7 @@ export class GuestStdio {
 
   /** The guest is ending: its last output is taken however full the streams are. */
   release(): void {
-    this.#ending = true;
-    for (const release of [...this.#holds.values()]) release();
+    this.#output.release();
   }
 
   /** The guest is gone. */
@@ -122,10 +122,7 @@ export class GuestStdio {
 
   #take(type: number, payload: Uint8Array): void {
     if (type === FRAME_STARTED) {
-      this.#flush();
-      this.#isStarted = true;
-      const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
-      this.#onStarted(payload.length >= 4 ? view.getUint32(0, true) : 0);
+      this.#start(payload);
       return;
     }
     if (type !== this.#batchType) this.#flush();
@@ -133,27 +130,22 @@ export class GuestStdio {
     if (payload.length > 0) this.#batch.push(payload);
   }
 
+  #start(payload: Uint8Array): void {
+    this.#flush();
+    const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
+    const processId = payload.length >= 4 ? view.getUint32(0, true) : 0;
+    // Once: a guest that says it again changes nothing.
+    if (this.#isStarted) return;
+    this.#isStarted = true;
+    this.#streams.onStarted?.(processId);
+    this.#resolveStarted(processId);
+  }
+
   #flush(): void {
     if (this.#batch.length === 0) return;
     const bytes = this.#batch.length === 1 ? this.#batch[0] : Buffer.concat(this.#batch);
     this.#batch = [];
-    if (this.#batchType === FRAME_STDOUT) this.#write(this.#output.stdout, bytes);
-    else if (this.#batchType === FRAME_STDERR) this.#write(this.#output.stderr, bytes);
-  }
-
-  #write(stream: Writable, bytes: Uint8Array): void {
-    // A stream that has failed takes nothing and never drains.
-    if (stream.destroyed || stream.writableEnded) return;
-    if (stream.write(bytes) || this.#ending || this.#holds.has(stream)) return;
-    const letGo = this.#console.holdOutput();
-    const release = () => {
-      if (!this.#holds.delete(stream)) return;
-      for (const event of RELEASING_EVENTS) stream.off(event, release);
-      letGo();
-    };
-    this.#holds.set(stream, release);
-    for (const event of RELEASING_EVENTS) stream.on(event, release);
+    const { stdout, stderr } = this.#streams;
+    this.#output.write(this.#batchType === FRAME_STDOUT ? stdout : stderr, bytes);
   }
 }
-
-const RELEASING_EVENTS = ["drain", "close", "error"] as const;
