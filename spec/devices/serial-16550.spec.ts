@@ -20,7 +20,7 @@ function receive(fake: FakeFront, ...bytes: number[]): void {
 }
 
 describe("Serial16550Front, probed as Linux does it", () => {
-  it("is a 16550A: FIFO bits in IIR, scratch register, four IER bits, modem lines in loopback", () => {
+  it("is a 16550A by its FIFO bits, scratch register, IER bits and looped modem lines", () => {
     const fake = uart();
     fake.write8(regs.INTERRUPT_ENABLE_OFFSET, 0xff);
     expect(fake.read8(regs.INTERRUPT_ENABLE_OFFSET)).toBe(0x0f);
@@ -47,7 +47,7 @@ describe("Serial16550Front, probed as Linux does it", () => {
     expect(fake.takePosts()).toEqual([]);
   });
 
-  it("reasserts THRE each time the interrupt is enabled (Linux tests for THRE and TXEN bugs)", () => {
+  it("reasserts THRE each time its interrupt is enabled (tests for UART bugs)", () => {
     const fake = uart();
     for (let round = 0; round < 2; round++) {
       fake.write8(regs.INTERRUPT_ENABLE_OFFSET, regs.IER_TRANSMIT_MASK);
@@ -78,7 +78,7 @@ describe("Serial16550Front sending", () => {
     expect(interruptId(fake)).toBe(regs.IIR_TRANSMIT);
   });
 
-  it("clears THRE and TEMT when the ring is nearly full, takes the rest, then drops and counts", () => {
+  it("clears THRE and TEMT when nearly full, takes the rest, then drops and counts", () => {
     const fake = uart();
     let sent = 0;
     while ((lineStatus(fake) & regs.LSR_THRE_MASK) !== 0) {

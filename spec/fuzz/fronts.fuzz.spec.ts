@@ -26,7 +26,9 @@ interface Access {
   readonly value: number;
 }
 
-/** Accesses around and in a window; small values and offsets are likely, since registers are there. */
+/**
+ * Accesses around and in a window; small values and offsets are likely, since registers are there.
+ */
 function accesses(windowBytes: number): fc.Arbitrary<Access[]> {
   const offset = fc.oneof(
     fc.integer({ min: 0, max: Math.min(windowBytes, 16) }),
@@ -77,7 +79,7 @@ describe("every front", () => {
     );
   });
 
-  it("serial: any accesses between draining and pushing leave both rings within their bounds", () => {
+  it("serial: any accesses between draining and pushing keep both rings within bounds", () => {
     const step = fc.oneof(
       accesses(8).map((list) => ({ list })),
       fc.integer({ min: 0, max: 600 }).map((push) => ({ push })),
@@ -112,7 +114,7 @@ describe("every front", () => {
     );
   });
 
-  it("virtio-mmio: no sequence of accesses gets past its status machine or to words of the back", () => {
+  it("virtio-mmio: no accesses get past its status machine or to words of the back", () => {
     fc.assert(
       fc.property(accesses(WINDOWS["virtio-mmio"]), (list) => {
         const fake = new FakeFront("virtio-mmio");

@@ -1,6 +1,7 @@
 /**
- * Random rings, chains and indirect tables against the queue, the block device and the entropy device:
- * nothing but handled outcomes. `MemoryDisk` throws if a block device breaks its side of the contract.
+ * Random rings, chains and indirect tables against the queue, the block device and the entropy
+ * device: nothing but handled outcomes. `MemoryDisk` throws if a block device breaks its side of
+ * the contract.
  */
 import { Worker } from "node:worker_threads";
 import fc from "fast-check";
@@ -164,7 +165,9 @@ describe("VirtQueue under random rings", () => {
   });
 });
 
-/** Plays steps on a device, resetting it whenever it asks; then it must still serve a good request. */
+/**
+ * Plays steps on a device, resetting it whenever it asks; then it must still serve a good request.
+ */
 function torture<Device extends VirtioBack>(
   createDevice: (host: VirtioHost, memory: GuestMemory) => Device,
   steps: readonly Step[],

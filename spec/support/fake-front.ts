@@ -1,4 +1,6 @@
-/** A device front on its own: shared words, posts kept in a list, one interrupt line for both sides. */
+/**
+ * A device front on its own: shared words, posts kept in a list, one interrupt line for both sides.
+ */
 import type { DeviceFront, FrontContext, FrontKind } from "../../src/devices/device.js";
 import { createFront, STATE_WORDS } from "../../src/devices/fronts.js";
 import { FakeIrq } from "./fake-irq.js";

@@ -1,6 +1,6 @@
 /**
- * A disk backend over a byte array. Requests complete within `submit`, or, with `deferred`, when `finish`
- * is called; errors can be put in. It checks the device's side of the contract as it goes.
+ * A disk backend over a byte array. Requests complete within `submit`, or, with `deferred`, when
+ * `finish` is called; errors can be put in. It checks the device's side of the contract as it goes.
  */
 import {
   DISK_FLUSH,

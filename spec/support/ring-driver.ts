@@ -103,7 +103,10 @@ export class RingDriver {
     return head;
   }
 
-  /** Lays a chain into an indirect table at `table`; returns the head of the one descriptor that names it. */
+  /**
+   * Lays a chain into an indirect table at `table`; returns the head of the one descriptor that
+   * names it.
+   */
   writeIndirect(table: number, segments: readonly Segment[]): number {
     for (const [index, segment] of segments.entries()) {
       const more = index < segments.length - 1;

@@ -1,6 +1,7 @@
 /**
- * A VirtIO device whole, without threads: front, shared words, transport and back, and a driver that
- * brings it up register by register as VirtIO 1.2 § 3.1.1 says. Posts reach the back at once, unless held.
+ * A VirtIO device whole, without threads: front, shared words, transport and back, and a driver
+ * that brings it up register by register as VirtIO 1.2 § 3.1.1 says. Posts reach the back at once,
+ * unless held.
  */
 import type { FeatureBits, VirtioBack, VirtioHost } from "../../src/devices/virtio/device.js";
 import * as regs from "../../src/devices/virtio/mmio-transport.regs.js";

@@ -1,5 +1,6 @@
 /**
- * What stands behind a device: contracts only. Implementations with host I/O live in actors/backends/.
+ * What stands behind a device: contracts only. Implementations with host I/O live in
+ * actors/backends/.
  */
 
 /** A request to a disk, as numbers, so that nothing is allocated for it. */
@@ -11,8 +12,8 @@ export const DISK_WRITE_ZEROES = 4;
 export type DiskOperation = 0 | 1 | 2 | 3 | 4;
 
 /**
- * A disk image or block device. Requests are queued with `enqueue`, handed over together by `submit`, and
- * answered in any order through `onComplete`.
+ * A disk image or block device. Requests are queued with `enqueue`, handed over together by
+ * `submit`, and answered in any order through `onComplete`.
  */
 export interface DiskBackend {
   /** Usable size in bytes, a multiple of 512. */
@@ -30,8 +31,10 @@ export interface DiskBackend {
    *
    * @param tag - 0 to `depth - 1`, not in use; comes back in `onComplete`
    * @param offsetBytes - where on the disk; `lengthBytes` its length (both checked by the caller)
-   * @param addresses, lengths, first, count - guest-physical segments `first … first + count - 1` of the
-   *   data, inside RAM (checked by the caller); copied before `enqueue` returns. Empty but for reads and writes
+   * @param addresses, lengths, first, count - guest-physical segments `first … first + count - 1`
+   *   of the data, inside RAM (checked by the caller); copied before `enqueue` returns. Empty but
+   *   for
+   *   reads and writes
    * @param unmap - for DISK_WRITE_ZEROES: whether the blocks may be deallocated
    */
   enqueue(
@@ -48,8 +51,8 @@ export interface DiskBackend {
   /** Hands the batch to the host: at most one system call. */
   submit(): void;
   /**
-   * Set by the device: `result` is 0 for success, else a negative errno. Short reads and writes were
-   * continued by the backend; a read beyond the end of a file that shrank is -EIO.
+   * Set by the device: `result` is 0 for success, else a negative errno. Short reads and writes
+   * were continued by the backend; a read beyond the end of a file that shrank is -EIO.
    */
   onComplete: ((tag: number, result: number) => void) | undefined;
   /** Called after a burst of `onComplete` calls: the device publishes once for all of them. */
@@ -63,6 +66,9 @@ export interface EntropySource {
 
 /** Where a serial line's transmitted bytes go. */
 export interface ByteSink {
-  /** Takes the bytes (a private copy) and says whether more may come at once; `false`: wait for `onDrain`. */
+  /**
+   * Takes the bytes (a private copy) and says whether more may come at once; `false`: wait for
+   * `onDrain`.
+   */
   write(bytes: Uint8Array): boolean;
 }

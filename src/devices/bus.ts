@@ -1,10 +1,12 @@
 /**
- * Which front answers which address, for port I/O and MMIO alike: one bus for each space and vCPU thread.
+ * Which front answers which address, for port I/O and MMIO alike: one bus for each space and vCPU
+ * thread.
  *
- * Few windows (tens), accesses come in runs: the last hit is tried first, then a linear search. The bus
- * holds the device's lock around each access, so fronts on several vCPU threads run one at a time per
- * device. An access that is not wholly inside one window, or not of 1, 2 or 4 bytes, is unclaimed: it
- * reads 0, writes nothing and is counted. Eight-byte MMIO accesses are split in two by the caller.
+ * Few windows (tens), accesses come in runs: the last hit is tried first, then a linear search. The
+ * bus holds the device's lock around each access, so fronts on several vCPU threads run one at a
+ * time per device. An access that is not wholly inside one window, or not of 1, 2 or 4 bytes, is
+ * unclaimed: it reads 0, writes nothing and is counted. Eight-byte MMIO accesses are split in two
+ * by the caller.
  */
 import { EstaloError } from "../errors.js";
 import { hex } from "../units.js";

@@ -1,7 +1,8 @@
 /**
  * What a device is made of, and what it is given.
  *
- * A device has a *front*, its register machine, and a *back*, which does what the registers ask for:
+ * A device has a *front*, its register machine, and a *back*, which does what the registers ask
+ * for:
  *
  *     vCPU thread (any of them)                     device host thread
  *     ┌──────────────────────────┐   shared words   ┌──────────────────────────┐
@@ -10,12 +11,14 @@
  *     └────────────┬─────────────┘                  └────────────▲─────────────┘
  *                  └── post(event, value) ── exit ring, eventfd ──┘
  *
- * Every vCPU thread has its own instance of each front over the same shared words, so a front keeps *all*
- * its state there. The bus holds the device's lock (word 0) around every access: fronts run one at a time
- * for each device and need no atomics among themselves. The back never takes the lock; a word that both
- * sides touch has one writer, or is changed by `Atomics` only, and its table says which.
+ * Every vCPU thread has its own instance of each front over the same shared words, so a front keeps
+ * *all* its state there. The bus holds the device's lock (word 0) around every access: fronts run
+ * one at a time for each device and need no atomics among themselves. The back never takes the
+ * lock; a word that both sides touch has one writer, or is changed by `Atomics` only, and its table
+ * says which.
  *
- * No access waits for another thread, with one exception that VirtIO forces (see virtio/mmio-transport.ts).
+ * No access waits for another thread, with one exception that VirtIO forces (see
+ * virtio/mmio-transport.ts).
  */
 
 /** Index of the lock in every device's shared words. */
@@ -28,22 +31,25 @@ export interface FrontContext {
   /** The device's shared words; word 0 is the bus's lock. */
   readonly state: Int32Array;
   /**
-   * Tells the back that something happened, in order, without waiting. `event` is the device's own code
-   * (0 to 65,535), `value` any u32. Posts are hints as well as data: the back may look at the state first.
+   * Tells the back that something happened, in order, without waiting. `event` is the device's own
+   * code (0 to 65,535), `value` any u32. Posts are hints as well as data: the back may look at the
+   * state first.
    */
   post(event: number, value: number): void;
   /** Pulses the device's interrupt line (irqfd, edge). */
   raiseIrq(): void;
   /**
-   * Blocks this vCPU until `state[word]` differs from `value`; returns at once when the vCPU is asked to
-   * leave the guest (pause, stop). The exception named above; nothing else may call it.
+   * Blocks this vCPU until `state[word]` differs from `value`; returns at once when the vCPU is
+   * asked to leave the guest (pause, stop). The exception named above; nothing else may call it.
    */
   waitWhile(word: number, value: number): void;
 }
 
 /** A register machine: offsets are relative to the device's window; sizes are 1, 2 or 4 bytes. */
 export interface DeviceFront {
-  /** The value read, as a u32 (only `sizeBytes` low bytes count). Reading an unknown offset gives 0. */
+  /**
+   * The value read, as a u32 (only `sizeBytes` low bytes count). Reading an unknown offset gives 0.
+   */
   read(offset: number, sizeBytes: number): number;
   /** A write of a u32 (already masked to `sizeBytes`). Writing an unknown offset does nothing. */
   write(offset: number, sizeBytes: number, value: number): void;
@@ -63,9 +69,6 @@ export type FrontKind =
   | "pvpanic"
   | "acpi-power"
   | "virtio-mmio";
-
-/** Number of shared Int32 words each kind of device needs, lock included. Filled in beside each front. */
-export type StateWords = number;
 
 /** Takes the lock in word 0: a compare-and-swap, then a futex wait when another vCPU holds it. */
 export function lockState(state: Int32Array): void {

@@ -1,9 +1,9 @@
 /**
  * What device fronts post to their backs: every event code of every device, in one table.
  *
- * Codes are u16 and unique over all devices, so that a trace names an event without knowing its device.
- * `value` is 0 where none is named. A post is a hint as well: backs look at the shared words again, so a
- * repeated or late one does no harm.
+ * Codes are u16 and unique over all devices, so that a trace names an event without knowing its
+ * device. `value` is 0 where none is named. A post is a hint as well: backs look at the shared
+ * words again, so a repeated or late one does no harm.
  */
 
 /** Serial: the transmit ring went from empty to non-empty. */
@@ -27,7 +27,9 @@ export const PANICKED = 35;
 
 /** VirtIO: the driver set DRIVER_OK. */
 export const VIRTIO_DRIVER_OK = 64;
-/** VirtIO: the driver wrote status 0 to a live device and its vCPU waits for the acknowledgement. */
+/**
+ * VirtIO: the driver wrote status 0 to a live device and its vCPU waits for the acknowledgement.
+ */
 export const VIRTIO_RESET = 65;
 /** VirtIO: a queue notification that left the guest (no ioeventfd took it); value: queue index. */
 export const VIRTIO_NOTIFY = 66;

@@ -1,9 +1,9 @@
 /**
- * From a front's kind to its class and to the size of its shared words: what each vCPU thread needs to
- * build its own instances over state that other threads hold too.
+ * From a front's kind to its class and to the size of its shared words: what each vCPU thread needs
+ * to build its own instances over state that other threads hold too.
  *
- * Shared words start as zeros; what a device needs beyond that its back's constructor writes, before any
- * vCPU runs.
+ * Shared words start as zeros; what a device needs beyond that its back's constructor writes,
+ * before any vCPU runs.
  */
 import { AcpiPowerFront } from "./acpi-power.js";
 import { type DeviceFront, FIRST_STATE_WORD, type FrontContext, type FrontKind } from "./device.js";

@@ -1,6 +1,7 @@
 /**
- * Shared words of the i8042. Two byte queues, each with one producer, feed the one output buffer that the
- * guest sees: replies (front) are read before scan codes (back). Heads and tails count up and wrap as i32.
+ * Shared words of the i8042. Two byte queues, each with one producer, feed the one output buffer
+ * that the guest sees: replies (front) are read before scan codes (back). Heads and tails count up
+ * and wrap as i32.
  */
 import { FIRST_STATE_WORD } from "./device.js";
 

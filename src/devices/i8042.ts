@@ -1,8 +1,10 @@
 /**
- * The i8042 keyboard controller, as far as Linux needs it to reset the machine and to take Ctrl-Alt-Del.
+ * The i8042 keyboard controller, as far as Linux needs it to reset the machine and to take
+ * Ctrl-Alt-Del.
  *
- * Front: the two ports at 60h and 64h. Back: queues scan codes. Neither waits for the other: the front owns
- * the replies, the back owns the scan codes, and the guest sees one output buffer (i8042.state.ts).
+ * Front: the two ports at 60h and 64h. Back: queues scan codes. Neither waits for the other: the
+ * front owns the replies, the back owns the scan codes, and the guest sees one output buffer
+ * (i8042.state.ts).
  */
 import type { DeviceFront, FrontContext, IrqLine } from "./device.js";
 import { I8042_RESET } from "./events.js";
@@ -107,7 +109,10 @@ export class I8042Front implements DeviceFront {
     }
   }
 
-  /** A newer reply replaces one that was not fetched, as in the one-byte buffer of the real controller. */
+  /**
+   * A newer reply replaces one that was not fetched, as in the one-byte buffer of the real
+   * controller.
+   */
   #reply(value: number): void {
     this.#state[words.REPLY_WORD] = value + 1;
     this.#raise();
@@ -131,7 +136,10 @@ export class I8042Back {
     Atomics.store(state, words.CTR_WORD, regs.CTR_POST_OK_MASK | regs.CTR_KEYBOARD_INTERRUPT_MASK);
   }
 
-  /** Presses Ctrl, Alt and Delete. False, and nothing pressed, while the guest has not read earlier keys. */
+  /**
+   * Presses Ctrl, Alt and Delete. False, and nothing pressed, while the guest has not read earlier
+   * keys.
+   */
   sendCtrlAltDelete(): boolean {
     const state = this.#state;
     const head = state[words.SCANCODE_HEAD_WORD];

@@ -1,7 +1,8 @@
 /**
  * Registers of the report page: how a guest tells its monitor about itself.
  *
- * The first byte is Firecracker's boot timer (its documentation, "boot-timer device"); the rest is ours.
+ * The first byte is Firecracker's boot timer (its documentation, "boot-timer device"); the rest is
+ * ours.
  */
 
 /** WO, u8: writing `BOOTED_BYTE` says that init runs. */

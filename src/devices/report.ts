@@ -1,6 +1,6 @@
 /**
- * The report page: three write-only registers through which a guest says that it has booted, how its
- * command ended, and that it wants to be switched off. All reads give 0; it keeps no state.
+ * The report page: three write-only registers through which a guest says that it has booted, how
+ * its command ended, and that it wants to be switched off. All reads give 0; it keeps no state.
  */
 import type { DeviceFront, FrontContext } from "./device.js";
 import { POWER_OFF, REPORT_BOOTED, REPORT_EXIT_STATUS } from "./events.js";

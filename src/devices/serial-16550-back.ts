@@ -1,9 +1,11 @@
 /**
- * Back of the 16550A UART: drains what the guest sends into a sink, and pushes what it is to receive.
+ * Back of the 16550A UART: drains what the guest sends into a sink, and pushes what it is to
+ * receive.
  *
- * Owns no queue of its own. Output that the sink does not take stays in the transmit ring and slows the
- * guest down; input that the guest does not take stays with the caller, who hears of room by `onReceiveRoom`.
- * Every handshake stores its own word, then loads the other side's (serial-16550.state.ts).
+ * Owns no queue of its own. Output that the sink does not take stays in the transmit ring and slows
+ * the guest down; input that the guest does not take stays with the caller, who hears of room by
+ * `onReceiveRoom`. Every handshake stores its own word, then loads the other side's
+ * (serial-16550.state.ts).
  */
 import type { ByteSink } from "./backend.js";
 import type { IrqLine } from "./device.js";
@@ -18,8 +20,9 @@ export interface SerialBackOptions {
   /** Where the guest's output goes. When it answers `false`, call `drain` once it takes more. */
   readonly sink: ByteSink;
   /**
-   * Hold input back until the guest has raised RTS for the first time (default false). Linux clears the
-   * receiver when it opens a port, and raises RTS after that: input from a pipe would be lost in part.
+   * Hold input back until the guest has raised RTS for the first time (default false). Linux clears
+   * the receiver when it opens a port, and raises RTS after that: input from a pipe would be lost
+   * in part.
    */
   readonly waitForRts?: boolean;
 }
@@ -78,9 +81,9 @@ export class SerialBack {
   }
 
   /**
-   * Gives the guest bytes to receive and returns how many it took: 0 while the ring is full, while RTS is
-   * dropped (once it has been raised), or before it was raised with `waitForRts`. For the rest wait for
-   * `onReceiveRoom`.
+   * Gives the guest bytes to receive and returns how many it took: 0 while the ring is full, while
+   * RTS is dropped (once it has been raised), or before it was raised with `waitForRts`. For the
+   * rest wait for `onReceiveRoom`.
    */
   push(bytes: Uint8Array): number {
     const state = this.#state;

@@ -5,16 +5,19 @@
  *     receive    back  ─▶ [  256 bytes ] ─▶ front       head: back,  tail: front
  *     loopback   front ─▶ [   16 bytes ] ─▶ front       only while MCR.LOOP
  *
- * Heads and tails count bytes and wrap as i32; a ring holds `head - tail`. Words that both sides touch are
- * loaded and stored with Atomics, sequentially consistent, because each handshake is of the form
- * "store mine, then load yours" on both sides.
+ * Heads and tails count bytes and wrap as i32; a ring holds `head - tail`. Words that both sides
+ * touch are loaded and stored with Atomics, sequentially consistent, because each handshake is of
+ * the form "store mine, then load yours" on both sides.
  */
 import { FIRST_STATE_WORD } from "./device.js";
 import { FIFO_BYTES } from "./serial-16550.regs.js";
 
 /** Capacity of the transmit ring. */
 export const TRANSMIT_BYTES = 4096;
-/** With less room than this THRE is clear: the driver may send a FIFO's worth, and once more, unseen. */
+/**
+ * With less room than this THRE is clear: the driver may send a FIFO's worth, and once more,
+ * unseen.
+ */
 export const TRANSMIT_ROOM_BYTES = 4 * FIFO_BYTES;
 /** A blocked transmitter is freed when no more than this is left in the ring. */
 export const TRANSMIT_LOW_BYTES = TRANSMIT_BYTES / 2;
@@ -36,7 +39,9 @@ export const MSR_DELTA_WORD = FIRST_STATE_WORD + 7;
 export const THRE_PENDING_WORD = FIRST_STATE_WORD + 8;
 /** 1: the ring is nearly full, THRE is clear; set by the front, cleared by the back, Atomics. */
 export const TRANSMIT_BLOCKED_WORD = FIRST_STATE_WORD + 9;
-/** 1: the back has more to deliver and wants to hear of an empty receive ring; both sides, Atomics. */
+/**
+ * 1: the back has more to deliver and wants to hear of an empty receive ring; both sides, Atomics.
+ */
 export const RECEIVE_WAITING_WORD = FIRST_STATE_WORD + 10;
 /** 1 once the guest has raised RTS outside loopback; front writes, Atomics. */
 export const RTS_SEEN_WORD = FIRST_STATE_WORD + 11;

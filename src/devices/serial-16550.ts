@@ -1,11 +1,11 @@
 /**
  * Front of the 16550A UART, as Linux's 8250 driver probes and drives it.
  *
- * Sending puts a byte into the transmit ring and is done: THRE stays set while the ring has room, so the
- * driver never waits for the host; with little room left THRE and TEMT stay clear until the back has
- * drained it below a mark. Receiving takes bytes that the back put into the receive ring. Interrupts are
- * pulses: one whenever a condition arises, and the driver reads IIR until none is left.
- * Specification: National Semiconductor PC16550D data sheet.
+ * Sending puts a byte into the transmit ring and is done: THRE stays set while the ring has room,
+ * so the driver never waits for the host; with little room left THRE and TEMT stay clear until the
+ * back has drained it below a mark. Receiving takes bytes that the back put into the receive ring.
+ * Interrupts are pulses: one whenever a condition arises, and the driver reads IIR until none is
+ * left. Specification: National Semiconductor PC16550D data sheet.
  */
 import type { DeviceFront, FrontContext } from "./device.js";
 import { SERIAL_RECEIVE_EMPTY, SERIAL_RTS_RAISED, SERIAL_TRANSMIT } from "./events.js";
@@ -143,7 +143,8 @@ export class Serial16550Front implements DeviceFront {
     Atomics.store(state, words.THRE_PENDING_WORD, 0);
     this.#rings.transmit[head & (words.TRANSMIT_BYTES - 1)] = value;
     Atomics.store(state, words.TRANSMIT_HEAD_WORD, (head + 1) | 0);
-    // Loaded after the head was stored: either the back sees this byte, or we see that it had them all.
+    // Loaded after the head was stored: either the back sees this byte, or we see that it had them
+    // all.
     if (Atomics.load(state, words.TRANSMIT_TAIL_WORD) === head) {
       this.#context.post(SERIAL_TRANSMIT, 0);
     }

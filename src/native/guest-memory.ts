@@ -1,14 +1,15 @@
 /**
  * Guest-physical memory as JavaScript may touch it: checked, and without copies.
  *
- * The buffer's offset *is* the guest-physical address; the MMIO gap is a hole in it that nothing maps:
+ * The buffer's offset *is* the guest-physical address; the MMIO gap is a hole in it that nothing
+ * maps:
  *
  *      0          start of gap (≤ 3 GiB)        4 GiB               end
  *      ├── RAM region 0 ──┤░░░░ no memory ░░░░░░├── RAM region 1 ────┤
  *
- * A typed array covers at most 4 GiB on Node 20, so there is one window for each 4 GiB and an access
- * picks its window once. No access crosses a window, because no region crosses a 4 GiB line except the
- * second, whose accesses that do are split or refused (`slice`, below).
+ * A typed array covers at most 4 GiB on Node 20, so there is one window for each 4 GiB and an
+ * access picks its window once. No access crosses a window, because no region crosses a 4 GiB line
+ * except the second, whose accesses that do are split or refused (`slice`, below).
  *
  * Every address and length that a guest chose goes through here: an access outside RAM raises
  * ERR_ESTALO_GUEST_FAULT. Nothing else may build a view on guest memory.
@@ -71,7 +72,10 @@ export class GuestMemory {
     }
   }
 
-  /** Whether `[gpa, gpa + sizeBytes)` lies in one region of RAM. An empty range does where its address does. */
+  /**
+   * Whether `[gpa, gpa + sizeBytes)` lies in one region of RAM. An empty range does where its
+   * address does.
+   */
   contains(gpa: Gpa, sizeBytes: number): boolean {
     const end = gpa + sizeBytes;
     // Negated comparisons, so that NaN is outside.
@@ -115,7 +119,10 @@ export class GuestMemory {
     return this.#u32[Math.floor(gpa / WINDOW_BYTES)][(gpa % WINDOW_BYTES) / 4];
   }
 
-  /** A little-endian u64 at a 4-aligned address, as a number; inexact above 2^53, which no valid address reaches. */
+  /**
+   * A little-endian u64 at a 4-aligned address, as a number; inexact above 2^53, which no valid
+   * address reaches.
+   */
   readU64(gpa: Gpa): number {
     return this.readU32(gpa) + this.readU32(gpa + 4) * WINDOW_BYTES;
   }
@@ -141,15 +148,18 @@ export class GuestMemory {
   }
 
   /**
-   * A ring index (u16) with acquire order: what the driver wrote before publishing it is visible after.
-   * `gpa` must be 2-aligned. (Atomics are sequentially consistent, a superset.)
+   * A ring index (u16) with acquire order: what the driver wrote before publishing it is visible
+   * after. `gpa` must be 2-aligned. (Atomics are sequentially consistent, a superset.)
    */
   loadIndex(gpa: Gpa): number {
     this.#checkAligned(gpa, 2);
     return Atomics.load(this.#u16[Math.floor(gpa / WINDOW_BYTES)], (gpa % WINDOW_BYTES) / 2);
   }
 
-  /** Publishes a ring index (u16) with release order: all writes before it are visible to who sees it. */
+  /**
+   * Publishes a ring index (u16) with release order: all writes before it are visible to who sees
+   * it.
+   */
   storeIndex(gpa: Gpa, value: number): void {
     this.#checkAligned(gpa, 2);
     Atomics.store(this.#u16[Math.floor(gpa / WINDOW_BYTES)], (gpa % WINDOW_BYTES) / 2, value);
@@ -181,8 +191,9 @@ export class GuestMemory {
   }
 
   /**
-   * Copies the first `count` little-endian u32 at `gpa` (any alignment) into `out`, without allocating
-   * where the address is 4-aligned: for small tables on the data path, read once and then checked.
+   * Copies the first `count` little-endian u32 at `gpa` (any alignment) into `out`, without
+   * allocating where the address is 4-aligned: for small tables on the data path, read once and
+   * then checked.
    */
   copyWords(gpa: Gpa, out: Uint32Array, count: number): void {
     const sizeBytes = count * 4;
@@ -199,10 +210,10 @@ export class GuestMemory {
   }
 
   /**
-   * A live view of a ring, for its one user (devices/virtio/queue.ts) and as long as the ring is active:
-   * resolved and checked once, so that each access afterwards costs one typed-array access. What is read
-   * through it is the guest's: read once into a local, check, then use. The address must be aligned to
-   * the element; unlike a window, a ring may cross a multiple of 4 GiB.
+   * A live view of a ring, for its one user (devices/virtio/queue.ts) and as long as the ring is
+   * active: resolved and checked once, so that each access afterwards costs one typed-array access.
+   * What is read through it is the guest's: read once into a local, check, then use. The address
+   * must be aligned to the element; unlike a window, a ring may cross a multiple of 4 GiB.
    */
   ring16(gpa: Gpa, sizeBytes: number): Uint16Array {
     this.check(gpa, sizeBytes);
@@ -218,11 +229,12 @@ export class GuestMemory {
   }
 
   /**
-   * A live view of guest memory for one host call (`fs.readSync` into it, `fs.writev` from it). The guest
-   * may change the bytes at any moment: never parse from a view, and drop it when the call is done.
+   * A live view of guest memory for one host call (`fs.readSync` into it, `fs.writev` from it). The
+   * guest may change the bytes at any moment: never parse from a view, and drop it when the call is
+   * done.
    *
-   * Raises ERR_ESTALO_GUEST_FAULT outside RAM, and for a range across a multiple of 4 GiB, which one
-   * view cannot cover: whoever moves bulk data for a guest goes through `slices`.
+   * Raises ERR_ESTALO_GUEST_FAULT outside RAM, and for a range across a multiple of 4 GiB, which
+   * one view cannot cover: whoever moves bulk data for a guest goes through `slices`.
    */
   slice(gpa: Gpa, sizeBytes: number): Uint8Array {
     this.check(gpa, sizeBytes);

@@ -1,76 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { DISK_DISCARD, DISK_FLUSH, DISK_WRITE_ZEROES } from "../../../src/devices/backend.js";
-import { type BlockOptions, VirtioBlock } from "../../../src/devices/virtio/block.js";
+import type { BlockOptions } from "../../../src/devices/virtio/block.js";
 import * as regs from "../../../src/devices/virtio/block.regs.js";
-import { featureBits, hasFeature, RING_FEATURES } from "../../../src/devices/virtio/features.js";
+import { featureBits, RING_FEATURES } from "../../../src/devices/virtio/features.js";
 import * as transport from "../../../src/devices/virtio/mmio-transport.regs.js";
-import { GIB, KIB, MIB } from "../../../src/units.js";
-import { createMemory } from "../../support/fake-memory.js";
-import { MemoryDisk, type MemoryDiskOptions } from "../../support/memory-disk.js";
-import type { RingDriver, Segment } from "../../support/ring-driver.js";
-import { VirtioMachine } from "../../support/virtio-machine.js";
+import { KIB } from "../../../src/units.js";
+import { BlockMachine, DATA, into, out } from "../../support/block-machine.js";
+import type { MemoryDiskOptions } from "../../support/memory-disk.js";
 
-const DISK_BYTES = 64 * KIB;
-const DATA = 256 * KIB;
 const EIO = -5;
-
-/** A started block device on an in-memory disk, and its driver. */
-class BlockMachine extends VirtioMachine<VirtioBlock> {
-  readonly disk: MemoryDisk;
-  ring!: RingDriver;
-  #next = 128 * KIB;
-
-  constructor(disk: MemoryDiskOptions = {}, options: Partial<BlockOptions> = {}) {
-    const memory = createMemory(MIB);
-    const backend = new MemoryDisk(memory, DISK_BYTES, disk);
-    super(memory, (host) => new VirtioBlock(host, { backend, cacheType: "Writeback", ...options }));
-    this.disk = backend;
-  }
-
-  static started(disk: MemoryDiskOptions = {}, options: Partial<BlockOptions> = {}): BlockMachine {
-    const m = new BlockMachine(disk, options);
-    m.ring = m.start();
-    return m;
-  }
-
-  /** Offers a request in one header, the data as given and one status descriptor. */
-  request(type: number, sector: number, ...data: Segment[]): { head: number; status: number } {
-    const header = this.#next;
-    const status = header + regs.HEADER_BYTES;
-    this.#next += 32;
-    this.memory.writeU32(header, type);
-    this.memory.writeU64(header + 8, sector);
-    this.memory.writeU8(status, 0xaa);
-    const framed = [
-      { address: header, length: regs.HEADER_BYTES },
-      ...data,
-      { address: status, length: 1, writable: true },
-    ];
-    return { head: this.ring.add(...framed), status };
-  }
-
-  /** Offers, rings, and returns what came back. */
-  run(type: number, sector: number, ...data: Segment[]): { status: number; length: number } {
-    const { status } = this.request(type, sector, ...data);
-    this.kick();
-    const [used] = this.ring.takeUsed();
-    return { status: this.memory.readU8(status), length: used.length };
-  }
-
-  /** Lays ranges of a DISCARD or WRITE_ZEROES into memory. */
-  ranges(...ranges: [sector: number, sectors: number, flags: number][]): Segment {
-    for (const [index, [sector, sectors, flags]] of ranges.entries()) {
-      const at = DATA + index * regs.RANGE_BYTES;
-      this.memory.writeU64(at, sector);
-      this.memory.writeU32(at + 8, sectors);
-      this.memory.writeU32(at + 12, flags);
-    }
-    return { address: DATA, length: ranges.length * regs.RANGE_BYTES };
-  }
-}
-
-const out = (length: number, address = DATA): Segment => ({ address, length });
-const into = (length: number, address = DATA): Segment => ({ address, length, writable: true });
 const pattern = (length: number, seed = 1): Uint8Array =>
   Uint8Array.from({ length }, (_, index) => (index * 7 + seed) % 256);
 
@@ -121,7 +59,7 @@ describe("VirtioBlock reading and writing", () => {
     expect(m.device.metrics).toMatchObject({ read_count: 1, write_count: 1, write_bytes: 2048 });
   });
 
-  it("understands any framing: header in pieces, data in the header's and the status' segments", () => {
+  it("understands any framing: header in pieces, data beside header and status", () => {
     const m = BlockMachine.started();
     const header = 200 * KIB;
     m.memory.writeU32(header, regs.TYPE_OUT);
@@ -297,160 +235,5 @@ describe("VirtioBlock discarding and zeroing", () => {
     const cannot = BlockMachine.started();
     cannot.disk.failures.push(-regs.ERRNO_EOPNOTSUPP);
     expect(cannot.run(regs.TYPE_DISCARD, 0, cannot.ranges([0, 1, 0])).status).toBe(2);
-  });
-});
-
-describe("VirtioBlock batching", () => {
-  it("submits a batch once and interrupts once for it", () => {
-    const m = BlockMachine.started();
-    m.ring.setUsedEvent(0);
-    for (let sector = 0; sector < 20; sector++) m.request(regs.TYPE_IN, sector, into(512));
-    m.kick();
-    expect(m.disk.submitCount).toBe(1);
-    expect(m.ring.takeUsed()).toHaveLength(20);
-    expect(m.fake.irq.take()).toBe(1);
-  });
-
-  it("keeps as many in flight as the backend takes, and takes the rest as they end", () => {
-    const m = BlockMachine.started({ depth: 4, deferred: true });
-    for (let sector = 0; sector < 10; sector++) m.request(regs.TYPE_IN, sector, into(512));
-    m.kick();
-    expect(m.disk.inFlight).toBe(4);
-    m.disk.finish(2);
-    expect(m.disk.inFlight).toBe(4);
-    expect(m.ring.takeUsed()).toHaveLength(2);
-    for (let round = 0; round < 5; round++) m.disk.finish();
-    expect(m.ring.takeUsed()).toHaveLength(8);
-    expect(m.device.metrics.io_engine_throttled_events).toBeGreaterThan(0);
-  });
-
-  it("completes in the order of the backend, each to its own status byte", () => {
-    const m = BlockMachine.started({ deferred: true });
-    const first = m.request(regs.TYPE_IN, 0, into(512));
-    const second = m.request(regs.TYPE_IN, 200, into(512));
-    m.kick();
-    expect(m.ring.takeUsed().map((used) => used.head)).toEqual([second.head]);
-    expect(m.memory.readU8(first.status)).toBe(0xaa);
-    m.disk.finish();
-    expect(m.ring.takeUsed().map((used) => used.head)).toEqual([first.head]);
-    expect(m.memory.readU8(first.status)).toBe(regs.STATUS_OK);
-  });
-
-  it("gives other devices their turn after a queue's worth of requests", () => {
-    const m = BlockMachine.started();
-    const { head } = m.request(99, 0);
-    for (let index = 1; index < 256; index++) m.ring.offer(head);
-    m.kick();
-    expect(m.deferred).toHaveLength(1);
-    m.runDeferred();
-    expect(m.deferred).toHaveLength(0);
-  });
-
-  it("carries out what was taken before a fault", () => {
-    const m = BlockMachine.started();
-    const { status } = m.request(regs.TYPE_IN, 0, into(512));
-    m.ring.offer(300);
-    m.kick();
-    expect(m.faults).toHaveLength(1);
-    expect(m.memory.readU8(status)).toBe(regs.STATUS_OK);
-    expect(m.ring.takeUsed()).toHaveLength(1);
-  });
-
-  it("keeps latencies by the clock it is given", () => {
-    let nowUs = 1000;
-    const m = BlockMachine.started({ deferred: true }, { nowUs: () => nowUs });
-    m.request(regs.TYPE_IN, 0, into(512));
-    m.kick();
-    nowUs += 250;
-    m.disk.finish();
-    expect(m.device.metrics.read_agg).toEqual({ min_us: 250, max_us: 250, sum_us: 250 });
-  });
-});
-
-describe("VirtioBlock at reset and pause", () => {
-  it("acknowledges a reset when its transfers have ended", async () => {
-    const m = BlockMachine.started({ deferred: true });
-    m.request(regs.TYPE_IN, 0, into(512));
-    m.kick();
-    m.reset();
-    expect(m.transport.active).toBe(false);
-    expect(m.fake.read32(transport.STATUS_OFFSET)).toBe(0);
-    m.disk.finish();
-    await new Promise((resolve) => setImmediate(resolve));
-    m.ring = m.start();
-    expect(m.status & transport.STATUS_DRIVER_OK_MASK).not.toBe(0);
-    const { status } = m.request(regs.TYPE_IN, 0, into(512));
-    m.kick();
-    m.disk.finish();
-    expect(m.memory.readU8(status)).toBe(regs.STATUS_OK);
-  });
-
-  it("is quiet when what was in flight is published, and takes up again", async () => {
-    const m = BlockMachine.started({ depth: 1, deferred: true });
-    m.request(regs.TYPE_IN, 0, into(512));
-    m.request(regs.TYPE_IN, 1, into(512));
-    m.kick();
-    const quiet = m.transport.quiesce();
-    expect(quiet).toBeDefined();
-    m.disk.finish();
-    await quiet;
-    expect(m.disk.inFlight).toBe(0);
-    expect(m.ring.takeUsed()).toHaveLength(1);
-    m.transport.resume();
-    expect(m.disk.inFlight).toBe(1);
-    m.disk.finish();
-    expect(m.ring.takeUsed()).toHaveLength(1);
-    expect(m.transport.quiesce()).toBeUndefined();
-  });
-});
-
-describe("VirtioBlock changing its backend", () => {
-  it("shows the new capacity and uses the new backend", () => {
-    const m = BlockMachine.started();
-    m.fake.irq.take();
-    const larger = new MemoryDisk(m.memory, 2 * DISK_BYTES);
-    expect(m.device.setBackend(larger)).toBeUndefined();
-    expect(m.read(transport.CONFIG_OFFSET)).toBe(256);
-    expect(m.fake.irq.take()).toBe(1);
-    expect(m.run(regs.TYPE_OUT, 255, out(512)).status).toBe(regs.STATUS_OK);
-    expect(larger.log).toHaveLength(1);
-    expect(m.device.metrics.update_count).toBe(1);
-  });
-
-  it("ends what is in flight on the old one first, and leaves the rest for the new one", async () => {
-    const m = BlockMachine.started({ depth: 1, deferred: true });
-    m.request(regs.TYPE_IN, 0, into(512));
-    m.request(regs.TYPE_IN, 1, into(512));
-    m.kick();
-    const next = new MemoryDisk(m.memory, DISK_BYTES);
-    const swapped = m.device.setBackend(next);
-    m.kick();
-    m.disk.finish();
-    await swapped;
-    expect(m.disk.log).toHaveLength(1);
-    expect(next.log).toHaveLength(1);
-    expect(m.ring.takeUsed()).toHaveLength(2);
-  });
-
-  it("shows disks beyond 2 TiB", () => {
-    const m = new BlockMachine();
-    const huge = new MemoryDisk(m.memory, 0);
-    Object.defineProperty(huge, "sizeBytes", { value: 4096 * GIB + 511 });
-    m.device.setBackend(huge);
-    expect(m.read(transport.CONFIG_OFFSET)).toBe(0);
-    expect(m.read(transport.CONFIG_OFFSET + 4)).toBe(2);
-    expect(hasFeature(m.offered(), regs.FEATURE_RO_BIT)).toBe(false);
-  });
-});
-
-describe("VirtioBlock in a snapshot", () => {
-  it("records what it must offer again", () => {
-    expect(new BlockMachine().device.save()).toEqual({
-      version: 1,
-      capacitySectors: 128,
-      readOnly: false,
-      cacheType: "Writeback",
-      discard: true,
-    });
   });
 });

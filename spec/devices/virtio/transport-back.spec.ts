@@ -69,7 +69,7 @@ describe("TransportBack bringing a device up", () => {
     expect(m.read(regs.CONFIG_OFFSET)).toBe(0x04030201);
   });
 
-  it("activates with the accepted features and the queues that were set up, then looks at those", () => {
+  it("activates with accepted features and queues that were set up, and looks at those", () => {
     const m = machine();
     m.start(featureBits([32, 3]), { size: 16 });
     expect(m.device.accepted).toEqual({ low: 8, high: 1 });
@@ -154,7 +154,7 @@ describe("TransportBack interrupting", () => {
 });
 
 describe("TransportBack facing faults", () => {
-  it("answers a guest's fault with NEEDS_RESET and a configuration interrupt, and serves no more", () => {
+  it("answers a guest's fault with NEEDS_RESET and an interrupt, and serves no more", () => {
     const m = machine();
     m.start(undefined, { size: 16 });
     m.fake.irq.take();
@@ -199,7 +199,7 @@ describe("TransportBack resetting", () => {
     expect(m.device.calls).toEqual(["reset", "activate", "process 0"]);
   });
 
-  it("acknowledges only when the device's transfers have ended; doorbells are ignored meanwhile", async () => {
+  it("acknowledges only when transfers have ended; doorbells are ignored meanwhile", async () => {
     const m = machine();
     m.start(undefined, { size: 16 });
     m.device.calls.splice(0);

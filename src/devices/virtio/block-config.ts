@@ -1,4 +1,6 @@
-/** What a disk offers its driver: feature bits and configuration space. VirtIO 1.2 §§ 5.2.3, 5.2.4. */
+/**
+ * What a disk offers its driver: feature bits and configuration space. VirtIO 1.2 §§ 5.2.3, 5.2.4.
+ */
 import type { DiskBackend } from "../backend.js";
 import * as regs from "./block.regs.js";
 import type { CacheType } from "./block.state.js";

@@ -1,5 +1,6 @@
 /**
- * Requests in flight, by tag: what a completion needs to know, in columns, so that none is allocated.
+ * Requests in flight, by tag: what a completion needs to know, in columns, so that none is
+ * allocated.
  */
 import type { DiskOperation } from "../backend.js";
 import { RANGE_FLAGS_WORD, RANGE_SECTORS_WORD, RANGE_WORDS } from "./block.regs.js";

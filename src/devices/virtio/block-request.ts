@@ -1,6 +1,7 @@
 /**
- * One block request, decoded: type, sector, data segments and the place of the status byte, however the
- * driver cut it into descriptors. Scratch, used again for each request. VirtIO 1.2 §§ 2.7.4, 5.2.6.
+ * One block request, decoded: type, sector, data segments and the place of the status byte, however
+ * the driver cut it into descriptors. Scratch, used again for each request. VirtIO 1.2 §§ 2.7.4,
+ * 5.2.6.
  */
 import { EstaloError } from "../../errors.js";
 import type { GuestMemory } from "../../native/guest-memory.js";
@@ -53,7 +54,7 @@ export class BlockRequest {
     if (chain.readableBytes < regs.HEADER_BYTES || chain.writableBytes < regs.STATUS_BYTES) {
       throw new EstaloError(
         "ERR_ESTALO_GUEST_FAULT",
-        `block request of ${chain.readableBytes} readable and ${chain.writableBytes} writable bytes`,
+        `block request of ${chain.readableBytes} and ${chain.writableBytes} bytes`,
       );
     }
     const header = this.#header;
@@ -97,7 +98,10 @@ export class BlockRequest {
     this.count = (lengths[last] === 0 ? last : count) - firstWritable;
   }
 
-  /** Reads the ranges of a DISCARD or WRITE_ZEROES; returns how many, or -1 if their bytes are no whole ranges. */
+  /**
+   * Reads the ranges of a DISCARD or WRITE_ZEROES; returns how many, or -1 if their bytes are no
+   * whole ranges.
+   */
   readRanges(): number {
     const count = this.outBytes / regs.RANGE_BYTES;
     if (!Number.isInteger(count) || count < 1 || count > MAX_RANGES) return -1;

@@ -1,9 +1,10 @@
 /**
  * What a block device counts, and its record in a snapshot.
  *
- * The device keeps nothing of a driver between two batches but its queue's position, so the record holds
- * what a restored device must offer again.
+ * The device keeps nothing of a driver between two batches but its queue's position, so the record
+ * holds what a restored device must offer again.
  */
+import { DISK_READ, DISK_WRITE } from "../backend.js";
 
 /** Latencies in microseconds; `min_us` is 0 until there is one. */
 export interface LatencyAggregate {
@@ -12,7 +13,10 @@ export interface LatencyAggregate {
   sum_us: number;
 }
 
-/** Counters under the names of Firecracker's `block` metrics; they count up and are never reset here. */
+/**
+ * Counters under the names of Firecracker's `block` metrics; they count up and are never reset
+ * here.
+ */
 export interface BlockMetrics {
   no_avail_buffer: number;
   execute_fails: number;
@@ -49,11 +53,28 @@ export function createBlockMetrics(): BlockMetrics {
   };
 }
 
-/** Adds one latency. */
-export function addLatency(aggregate: LatencyAggregate, latencyUs: number): void {
+function addLatency(aggregate: LatencyAggregate, latencyUs: number): void {
   if (aggregate.min_us === 0 || latencyUs < aggregate.min_us) aggregate.min_us = latencyUs;
   if (latencyUs > aggregate.max_us) aggregate.max_us = latencyUs;
   aggregate.sum_us += latencyUs;
+}
+
+/** Counts one successful request, if it moved data. */
+export function countTransfer(
+  metrics: BlockMetrics,
+  operation: number,
+  bytes: number,
+  latencyUs: number,
+): void {
+  if (operation === DISK_READ) {
+    metrics.read_count++;
+    metrics.read_bytes += bytes;
+    addLatency(metrics.read_agg, latencyUs);
+  } else if (operation === DISK_WRITE) {
+    metrics.write_count++;
+    metrics.write_bytes += bytes;
+    addLatency(metrics.write_agg, latencyUs);
+  }
 }
 
 /** When a completed write is on stable storage: by FLUSH only, or whenever the host likes. */

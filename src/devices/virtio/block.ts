@@ -1,11 +1,12 @@
 /**
  * The virtio block device: requests from its queue to a disk backend, and their results back.
  *
- *     queue ─▶ parse, check ─▶ enqueue … submit ─▶ backend ─▶ onComplete … onBatchEnd ─▶ publish, interrupt
+ *     queue ─▶ parse, check ─▶ enqueue … submit ─▶ backend ─▶ onComplete … onBatchEnd ─▶ publish
  *                    └─ refused or answered here ────────────────────────────────────────▶┘
  *
- * As many requests are in flight as the backend takes; the rest stay in the queue. One submission and one
- * interrupt decision per batch; nothing is allocated per request. Specification: VirtIO 1.2 § 5.2.
+ * As many requests are in flight as the backend takes; the rest stay in the queue. One submission
+ * and one interrupt decision per batch; nothing is allocated per request. Specification: VirtIO 1.2
+ * § 5.2.
  */
 import {
   DISK_DISCARD,
@@ -17,7 +18,12 @@ import {
   type DiskOperation,
 } from "../backend.js";
 import * as regs from "./block.regs.js";
-import { addLatency, type BlockState, type CacheType, createBlockMetrics } from "./block.state.js";
+import {
+  type BlockState,
+  type CacheType,
+  countTransfer,
+  createBlockMetrics,
+} from "./block.state.js";
 import { blockConfig, blockFeatures, MAX_RANGE_SECTORS } from "./block-config.js";
 import { BlockFlights } from "./block-flights.js";
 import { BlockRequest } from "./block-request.js";
@@ -70,7 +76,8 @@ export class VirtioBlock implements VirtioBack {
   #processing = false;
   /** Chains were left in the queue: look again when a tag is free. */
   #stalled = false;
-  #swapping = false;
+  /** Takes over when nothing is in flight; until then nothing new is taken. */
+  #nextBackend: DiskBackend | undefined;
   #idleWaiters: (() => void)[] = [];
 
   constructor(host: VirtioHost, options: BlockOptions) {
@@ -126,14 +133,15 @@ export class VirtioBlock implements VirtioBack {
   }
 
   /**
-   * Puts another backend (or the same, with a new size) behind the device: what is in flight ends on the
-   * old one first. The driver is told of the new capacity. `undefined`: done at once.
+   * Puts another backend (or the same, with a new size) behind the device: what is in flight ends
+   * on the old one first. The driver is told of the new capacity. A backend set while another still
+   * waits replaces that one. `undefined`: done at once.
    */
   setBackend(backend: DiskBackend): Promise<void> | undefined {
-    this.#swapping = true;
+    this.#nextBackend = backend;
     const idle = this.#whenIdle();
-    if (idle === undefined) this.#swap(backend);
-    return idle?.then(() => this.#swap(backend));
+    if (idle === undefined) this.#swap();
+    return idle?.then(() => this.#swap());
   }
 
   /** The device's record for a snapshot. */
@@ -154,20 +162,24 @@ export class VirtioBlock implements VirtioBack {
     };
   }
 
-  #swap(backend: DiskBackend): void {
+  #swap(): void {
+    const backend = this.#nextBackend;
+    if (backend === undefined) return;
+    this.#nextBackend = undefined;
     this.#backend.onComplete = undefined;
     this.#backend.onBatchEnd = undefined;
     this.#backend = backend;
     this.#flights = new BlockFlights(backend.depth);
     this.#listen();
-    this.#swapping = false;
     this.metrics.update_count++;
     this.config = blockConfig(backend, this.queueSizes[REQUEST_QUEUE]);
     this.#host.updateConfig(this.config);
     this.#resumeStalled();
   }
 
-  /** Takes chains until the queue is empty, the backend is full, or this device has had its turn. */
+  /**
+   * Takes chains until the queue is empty, the backend is full, or this device has had its turn.
+   */
   #takeAll(queue: VirtQueue): void {
     let budget = queue.size;
     let taken = 0;
@@ -196,7 +208,7 @@ export class VirtioBlock implements VirtioBack {
   }
 
   #full(): boolean {
-    return this.#flights.full || this.#swapping;
+    return this.#flights.full || this.#nextBackend !== undefined;
   }
 
   /** Checks the request in the scratch and hands it to the backend, or answers it. */
@@ -207,7 +219,8 @@ export class VirtioBlock implements VirtioBack {
     if (status === IN_FLIGHT) return;
     if (status !== regs.STATUS_OK) this.metrics.invalid_reqs_count++;
     this.#host.memory.writeU8(request.statusAddress, status);
-    // A used length covers all bytes before it: data that was not written allows no claim on the status.
+    // A used length covers all bytes before it: data that was not written allows no claim on the
+    // status.
     const answered = status === regs.STATUS_OK || request.inBytes === 0;
     queue.addUsed(this.#chain.head, answered ? request.inBytes + regs.STATUS_BYTES : 0);
   }
@@ -249,7 +262,9 @@ export class VirtioBlock implements VirtioBack {
     return this.#enqueue(tag, sector * regs.SECTOR_BYTES, bytes, false, first, count);
   }
 
-  /** All ranges are checked before the first is carried out, and carried out one after the other. */
+  /**
+   * All ranges are checked before the first is carried out, and carried out one after the other.
+   */
   #startRanges(operation: DiskOperation): number {
     const request = this.#request;
     const count = request.readRanges();
@@ -344,7 +359,8 @@ export class VirtioBlock implements VirtioBack {
     const operation = flights.operation[tag];
     if (result >= 0) {
       if (this.#continueRanges(tag)) return;
-      this.#account(tag);
+      const latencyUs = this.#nowUs() - flights.startedUs[tag];
+      countTransfer(this.metrics, operation, flights.dataBytes[tag], latencyUs);
       if (this.#writeThrough && operation !== DISK_READ && operation !== DISK_FLUSH) {
         flights.operation[tag] = DISK_FLUSH;
         this.#enqueue(tag, 0, 0);
@@ -360,19 +376,6 @@ export class VirtioBlock implements VirtioBack {
     this.#host.memory.writeU8(flights.statusAddress[tag], status);
     this.#queue?.addUsed(flights.head[tag], usedBytes);
     flights.release(tag);
-  }
-
-  #account(tag: number): void {
-    const { operation, dataBytes, startedUs } = this.#flights;
-    if (operation[tag] === DISK_READ) {
-      this.metrics.read_count++;
-      this.metrics.read_bytes += dataBytes[tag];
-      addLatency(this.metrics.read_agg, this.#nowUs() - startedUs[tag]);
-    } else if (operation[tag] === DISK_WRITE) {
-      this.metrics.write_count++;
-      this.metrics.write_bytes += dataBytes[tag];
-      addLatency(this.metrics.write_agg, this.#nowUs() - startedUs[tag]);
-    }
   }
 
   /** Shows the driver what is done, and goes on with what had to wait. */

@@ -1,13 +1,14 @@
 /**
- * Small structures in and out of a descriptor chain, wherever the driver split them: VirtIO 1.2 § 2.7.4
- * lets it cut a request into segments as it likes, so no device may expect a header in one descriptor.
+ * Small structures in and out of a descriptor chain, wherever the driver split them: VirtIO 1.2 §
+ * 2.7.4 lets it cut a request into segments as it likes, so no device may expect a header in one
+ * descriptor.
  */
 import type { GuestMemory } from "../../native/guest-memory.js";
 import type { DescriptorChain } from "./queue.js";
 
 /**
- * Copies `count` bytes from the segments `first` to before `end` into `out`, starting `skip` bytes in.
- * Returns how many there were, at most `count`.
+ * Copies `count` bytes from the segments `first` to before `end` into `out`, starting `skip` bytes
+ * in. Returns how many there were, at most `count`.
  */
 export function gather(
   memory: GuestMemory,
@@ -32,7 +33,9 @@ export function gather(
   return copied;
 }
 
-/** Copies `bytes` into the device-writable segments from their start on; returns how many fitted. */
+/**
+ * Copies `bytes` into the device-writable segments from their start on; returns how many fitted.
+ */
 export function scatter(memory: GuestMemory, chain: DescriptorChain, bytes: Uint8Array): number {
   let copied = 0;
   for (let index = chain.firstWritable; index < chain.count && copied < bytes.length; index++) {

@@ -1,4 +1,6 @@
-/** Feature bits as two u32 words: made from bit numbers, and asked for one bit. VirtIO 1.2 § 2.2. */
+/**
+ * Feature bits as two u32 words: made from bit numbers, and asked for one bit. VirtIO 1.2 § 2.2.
+ */
 import type { FeatureBits } from "./device.js";
 import { FEATURE_EVENT_IDX_BIT, FEATURE_INDIRECT_DESC_BIT } from "./mmio-transport.regs.js";
 

@@ -1,6 +1,7 @@
 /**
- * Registers of the virtio-mmio transport, version 2. All are little-endian u32 and must be accessed whole
- * and aligned; configuration space takes 1, 2 and 4 bytes. Source: VirtIO 1.2 § 4.2.2, table 4.1.
+ * Registers of the virtio-mmio transport, version 2. All are little-endian u32 and must be accessed
+ * whole and aligned; configuration space takes 1, 2 and 4 bytes. Source: VirtIO 1.2 § 4.2.2, table
+ * 4.1.
  */
 
 /** RO: "virt". */
@@ -80,7 +81,9 @@ export const STATUS_FEATURES_OK_MASK = 0x08;
 export const STATUS_NEEDS_RESET_MASK = 0x40;
 export const STATUS_FAILED_MASK = 0x80;
 
-/** Feature bits that any device may offer, VirtIO 1.2 § 6; the first two are bits of the low word. */
+/**
+ * Feature bits that any device may offer, VirtIO 1.2 § 6; the first two are bits of the low word.
+ */
 export const FEATURE_INDIRECT_DESC_BIT = 28;
 export const FEATURE_EVENT_IDX_BIT = 29;
 /** Bit 32: bit 0 of the high word. */

@@ -6,10 +6,10 @@
  *     STATUS, INTERRUPT_STATUS                       both, by Atomics only
  *     RESET_REQUESTED       front    RESET_ACKNOWLEDGED   back
  *     queue 0 … queue 7     `QUEUE_WORDS` each: maximum by the back, the rest by the front
- *     configuration         two copies of 256 bytes; the generation's low bit says which one is current
+ *     configuration         two copies of 256 bytes; the generation's low bit names the current one
  *
- * A change of configuration writes the other copy and then bumps the generation: a driver that reads the
- * same generation before and after has read one copy only (VirtIO 1.2 § 4.2.2.2).
+ * A change of configuration writes the other copy and then bumps the generation: a driver that
+ * reads the same generation before and after has read one copy only (VirtIO 1.2 § 4.2.2.2).
  */
 import { FIRST_STATE_WORD } from "../device.js";
 import { CONFIG_BYTES } from "./mmio-transport.regs.js";
@@ -68,7 +68,9 @@ export function queueWord(queueIndex: number): number {
   return QUEUES_WORD + queueIndex * QUEUE_WORDS;
 }
 
-/** Both copies of configuration space as bytes; the copy of generation g starts at `(g & 1) * 256`. */
+/**
+ * Both copies of configuration space as bytes; the copy of generation g starts at `(g & 1) * 256`.
+ */
 export function configBytes(state: Int32Array): Uint8Array {
   return new Uint8Array(
     state.buffer,
@@ -77,7 +79,10 @@ export function configBytes(state: Int32Array): Uint8Array {
   );
 }
 
-/** Forgets all that the driver chose. Called by the side that completes a reset, while the other waits. */
+/**
+ * Forgets all that the driver chose. Called by the side that completes a reset, while the other
+ * waits.
+ */
 export function clearDriverWords(state: Int32Array): void {
   state.fill(0, ACCEPTED_LOW_WORD, STATUS_WORD);
   for (let index = 0; index < MAX_QUEUES; index++) {
@@ -88,7 +93,10 @@ export function clearDriverWords(state: Int32Array): void {
   Atomics.store(state, STATUS_WORD, 0);
 }
 
-/** A transport in a snapshot: the driver's choices. What the device offers comes from its configuration. */
+/**
+ * A transport in a snapshot: the driver's choices. What the device offers comes from its
+ * configuration.
+ */
 export interface MmioTransportState {
   readonly version: 1;
   readonly deviceType: number;

@@ -1,13 +1,14 @@
 /**
- * Front of the virtio-mmio transport, the same for every VirtIO device: registers, status, configuration.
+ * Front of the virtio-mmio transport, the same for every VirtIO device: registers, status,
+ * configuration.
  *
  *     0 ─▶ ACKNOWLEDGE ─▶ + DRIVER ─▶ + FEATURES_OK ─▶ + DRIVER_OK      one bit at a time
  *     ▲        features written ──┘       └── queues set    └── frozen: the back owns them
  *     └── write 0, from anywhere; FAILED may be added anywhere
  *
- * A write out of turn is ignored and counted. A reset of a live device is the one access that waits for
- * the back: Linux writes status 0, does not poll, and reuses the queues' memory at once, so no transfer
- * may be under way when the write returns. Specification: VirtIO 1.2 §§ 2.1, 3.1, 4.2.
+ * A write out of turn is ignored and counted. A reset of a live device is the one access that waits
+ * for the back: Linux writes status 0, does not poll, and reuses the queues' memory at once, so no
+ * transfer may be under way when the write returns. Specification: VirtIO 1.2 §§ 2.1, 3.1, 4.2.
  */
 import type { DeviceFront, FrontContext } from "../device.js";
 import { VIRTIO_CONFIG_WRITE, VIRTIO_DRIVER_OK, VIRTIO_NOTIFY, VIRTIO_RESET } from "../events.js";
@@ -29,7 +30,10 @@ const QUEUE_FIELDS = new Map<number, number>([
   [regs.QUEUE_DEVICE_HIGH_OFFSET, words.QUEUE_DEVICE_HIGH],
 ]);
 
-/** Front of a VirtIO device; window of 4 KiB; posts VIRTIO_DRIVER_OK, _RESET, _NOTIFY, _CONFIG_WRITE. */
+/**
+ * Front of a VirtIO device; window of 4 KiB; posts VIRTIO_DRIVER_OK, _RESET, _NOTIFY,
+ * _CONFIG_WRITE.
+ */
 export class MmioTransportFront implements DeviceFront {
   readonly #context: FrontContext;
   readonly #state: Int32Array;
@@ -227,8 +231,8 @@ export class MmioTransportFront implements DeviceFront {
   }
 
   /**
-   * Waits for the reset that is under way, if one is. True if it still is: the vCPU was asked to leave the
-   * guest meanwhile. The back then completes it before the guest runs again.
+   * Waits for the reset that is under way, if one is. True if it still is: the vCPU was asked to
+   * leave the guest meanwhile. The back then completes it before the guest runs again.
    */
   #resetPending(): boolean {
     const state = this.#state;

@@ -1,9 +1,11 @@
 /**
- * The split virtqueue in guest memory; all fields little-endian. Source: VirtIO 1.2 §§ 2.7.5 to 2.7.8.
+ * The split virtqueue in guest memory; all fields little-endian. Source: VirtIO 1.2 §§ 2.7.5 to
+ * 2.7.8.
  *
- *     descriptor  u64 address | u32 length | u16 flags | u16 next        16 bytes, 16-aligned table
- *     available   u16 flags | u16 index | u16 heads[size] | u16 used_event          2-aligned
- *     used        u16 flags | u16 index | { u32 head, u32 length }[size] | u16 avail_event   4-aligned
+ *     descriptor  u64 address | u32 length | u16 flags | u16 next     16-aligned
+ *     available   u16 flags | u16 index | u16 heads[size] | u16 used_event   2-aligned
+ *     used        u16 flags | u16 index | { u32 head, u32 length }[size] | u16 avail_event
+ *                 (4-aligned)
  */
 
 export const DESCRIPTOR_BYTES = 16;

@@ -1,14 +1,15 @@
 /**
  * A split virtqueue as its device sees it: heads in, chains out, used entries back, in batches.
  *
- *     available ring   ──▶ next(chain) ──▶ device ──▶ addUsed(head, length) ──▶ publish() ──▶ used ring
- *                          one index load             plain stores              one index store,
- *                          for the whole batch                                  one interrupt decision
+ *     available ring ─▶ next(chain) ─▶ device ─▶ addUsed(head, length) ─▶ publish() ─▶ used ring
+ *                       one index load           plain stores             one index store,
+ *                       for the whole batch                               one interrupt decision
  *
- * Nothing is allocated after construction. The rings are resolved to exact typed arrays once; every value
- * the driver wrote is read once into a local, checked, then used; a walk never takes more descriptors than
- * the queue has. A broken rule raises ERR_ESTALO_GUEST_FAULT; the transport answers with NEEDS_RESET.
- * Specification: VirtIO 1.2 §§ 2.7 (split virtqueues), 2.7.10 (used_event, avail_event).
+ * Nothing is allocated after construction. The rings are resolved to exact typed arrays once; every
+ * value the driver wrote is read once into a local, checked, then used; a walk never takes more
+ * descriptors than the queue has. A broken rule raises ERR_ESTALO_GUEST_FAULT; the transport
+ * answers with NEEDS_RESET. Specification: VirtIO 1.2 §§ 2.7 (split virtqueues), 2.7.10
+ * (used_event, avail_event).
  */
 import { EstaloError } from "../../errors.js";
 import type { GuestMemory } from "../../native/guest-memory.js";
@@ -23,7 +24,10 @@ const USED_FIRST = 1;
 const RING_FLAGS = 0;
 const RING_INDEX = 1;
 
-/** Where a queue lies and how it is used; the values are the driver's and checked by the constructor. */
+/**
+ * Where a queue lies and how it is used; the values are the driver's and checked by the
+ * constructor.
+ */
 export interface QueueLayout {
   readonly index: number;
   /** Entries: a power of two, at most `maxSize`. */
@@ -48,8 +52,8 @@ export interface QueueState {
 }
 
 /**
- * One request's buffers, as scratch that `VirtQueue.next` fills again and again: readable segments first.
- * A device may change the arrays within `count` (cut a header off) before it passes them on.
+ * One request's buffers, as scratch that `VirtQueue.next` fills again and again: readable segments
+ * first. A device may change the arrays within `count` (cut a header off) before it passes them on.
  */
 export class DescriptorChain {
   /** What `addUsed` wants back. */
@@ -100,7 +104,9 @@ export class VirtQueue {
   #nextUsed = 0;
   #publishedUsed = 0;
 
-  /** Raises ERR_ESTALO_GUEST_FAULT if size, alignment or place in memory breaks the specification. */
+  /**
+   * Raises ERR_ESTALO_GUEST_FAULT if size, alignment or place in memory breaks the specification.
+   */
   constructor(memory: GuestMemory, layout: QueueLayout) {
     const { index, size } = layout;
     if (
@@ -140,7 +146,8 @@ export class VirtQueue {
 
   /**
    * Takes the next available chain into `chain`; false if the driver has offered no more.
-   * Raises ERR_ESTALO_GUEST_FAULT on a chain that breaks a rule, and on an index that cannot be true.
+   * Raises ERR_ESTALO_GUEST_FAULT on a chain that breaks a rule, and on an index that cannot be
+   * true.
    */
   next(chain: DescriptorChain): boolean {
     if (this.#nextAvail === this.#seenAvail && !this.#loadAvail()) return false;
@@ -157,7 +164,9 @@ export class VirtQueue {
     return true;
   }
 
-  /** Puts back the chain that `next` has just returned: the next call returns it (read anew) again. */
+  /**
+   * Puts back the chain that `next` has just returned: the next call returns it (read anew) again.
+   */
   undoNext(): void {
     this.#nextAvail = (this.#nextAvail - 1) & regs.INDEX_MASK;
   }
@@ -167,7 +176,10 @@ export class VirtQueue {
     return this.#nextAvail !== this.#seenAvail || this.#loadAvail();
   }
 
-  /** Adds a used entry to the next `publish`. `writtenBytes`: how much of the writable part was written. */
+  /**
+   * Adds a used entry to the next `publish`. `writtenBytes`: how much of the writable part was
+   * written.
+   */
   addUsed(head: number, writtenBytes: number): void {
     const entry = USED_FIRST + (this.#nextUsed & (this.size - 1)) * 2;
     this.#usedWords[entry] = head;
@@ -175,7 +187,9 @@ export class VirtQueue {
     this.#nextUsed = (this.#nextUsed + 1) & regs.INDEX_MASK;
   }
 
-  /** Shows the driver all entries added since the last call; true if it wants an interrupt for them. */
+  /**
+   * Shows the driver all entries added since the last call; true if it wants an interrupt for them.
+   */
   publish(): boolean {
     const previous = this.#publishedUsed;
     const next = this.#nextUsed;
@@ -194,15 +208,16 @@ export class VirtQueue {
 
   /** Asks the driver not to ring while its queue is being worked on. */
   disableNotifications(): void {
-    // With EVENT_IDX nothing is needed: it rings once when it passes avail_event, which stays behind.
+    // With EVENT_IDX nothing is needed: it rings once when it passes avail_event, which stays
+    // behind.
     if (!this.#eventIdx) {
       Atomics.store(this.#usedHalves, RING_FLAGS, regs.USED_NO_NOTIFY_MASK);
     }
   }
 
   /**
-   * Asks the driver to ring for the next chain it offers. True if it offered one meanwhile, for which it
-   * may not ring: process again.
+   * Asks the driver to ring for the next chain it offers. True if it offered one meanwhile, for
+   * which it may not ring: process again.
    */
   enableNotifications(): boolean {
     if (this.#eventIdx) {
@@ -226,8 +241,8 @@ export class VirtQueue {
   }
 
   /**
-   * Appends the descriptors from `first` on to `chain`. Bounded: each step adds a segment, a chain holds at
-   * most `size` of them, and an indirect table is entered once, as the chain's end.
+   * Appends the descriptors from `first` on to `chain`. Bounded: each step adds a segment, a chain
+   * holds at most `size` of them, and an indirect table is entered once, as the chain's end.
    */
   #walk(
     chain: DescriptorChain,

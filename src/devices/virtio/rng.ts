@@ -1,9 +1,9 @@
 /**
  * The virtio entropy device: fills the driver's buffers with random bytes from the host.
  *
- * Bytes are made in private scratch and copied, so segments may overlap or be rewritten by the guest at
- * will. At most 64 KiB are given for a request, and a queue's worth of requests in one turn.
- * Specification: VirtIO 1.2 § 5.4.
+ * Bytes are made in private scratch and copied, so segments may overlap or be rewritten by the
+ * guest at will. At most 64 KiB are given for a request, and a queue's worth of requests in one
+ * turn. Specification: VirtIO 1.2 § 5.4.
  */
 import type { EntropySource } from "../backend.js";
 import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";

@@ -1,13 +1,14 @@
 /**
- * The back's side of the virtio-mmio transport: between a device's shared words and its `VirtioBack`.
+ * The back's side of the virtio-mmio transport: between a device's shared words and its
+ * `VirtioBack`.
  *
  *     idle ── DRIVER_OK ─▶ active ── broken rule ─▶ broken
  *      ▲                     │ status 0               │ status 0
  *      └──── acknowledge ◀── resetting ◀──────────────┘
  *
- * Runs on the device host thread only. It reads the driver's choices once, when DRIVER_OK is set (the
- * front freezes them), and never trusts them. Posts and doorbells are hints in any order: what counts is
- * the shared state. Specification: VirtIO 1.2 §§ 2.1, 2.3 to 2.5, 4.2.3.
+ * Runs on the device host thread only. It reads the driver's choices once, when DRIVER_OK is set
+ * (the front freezes them), and never trusts them. Posts and doorbells are hints in any order: what
+ * counts is the shared state. Specification: VirtIO 1.2 §§ 2.1, 2.3 to 2.5, 4.2.3.
  */
 import { isEstaloError } from "../../errors.js";
 import type { GuestMemory } from "../../native/guest-memory.js";
@@ -22,7 +23,10 @@ import { type QueueState, VirtQueue } from "./queue.js";
 export interface TransportWiring {
   readonly memory: GuestMemory;
   readonly irq: IrqLine;
-  /** The driver broke a rule; its device answers nothing until it is reset. For log and event stream. */
+  /**
+   * The driver broke a rule; its device answers nothing until it is reset. For log and event
+   * stream.
+   */
   onNeedsReset(reason: string): void;
   /** Runs `task` after other work that is ready (setImmediate): no driver may occupy the thread. */
   defer(task: () => void): void;
@@ -101,7 +105,10 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
     return Array.from(this.device.queueSizes, (_, i) => this.#queues[i]?.save() ?? null);
   }
 
-  /** After `restoreMmioTransport`: activates a device whose driver had it live, at its queues' positions. */
+  /**
+   * After `restoreMmioTransport`: activates a device whose driver had it live, at its queues'
+   * positions.
+   */
   restoreQueues(states: QueueStates): void {
     this.#paused = true;
     this.#sync(states);
@@ -167,7 +174,9 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
     Atomics.store(state, words.CONFIG_GENERATION_WORD, generation);
   }
 
-  /** Brings this side in line with the shared state: a reset first, then a driver that became ready. */
+  /**
+   * Brings this side in line with the shared state: a reset first, then a driver that became ready.
+   */
   #sync(positions?: QueueStates): void {
     const state = this.#state;
     const requested = Atomics.load(state, words.RESET_REQUESTED_WORD);
