@@ -2,6 +2,7 @@
 #include "guest_memory.h"
 
 #include <cerrno>
+#include <cmath>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <v8.h>
@@ -83,6 +84,15 @@ namespace {
 /* Page tables and mappings that a collected buffer lets go of: V8 cannot see them (its pages went
  * before). */
 constexpr int64_t kHeldBytes = 1 << 20;
+
+constexpr double kPageBytes = 4096;
+/* Far above every machine's memory, and exact in a double with room to add. */
+constexpr double kMostBytes = 1ull << 52;
+
+/* A whole number of pages from `least` on; negated comparisons, so that NaN is none. */
+bool IsPages(double value, double least) {
+  return value >= least && value <= kMostBytes && std::fmod(value, kPageBytes) == 0;
+}
 } // namespace
 
 GuestMappingObject::GuestMappingObject(const Napi::CallbackInfo& info)
@@ -91,11 +101,18 @@ GuestMappingObject::GuestMappingObject(const Napi::CallbackInfo& info)
   Napi::MemoryManagement::AdjustExternalMemory(env, kHeldBytes);
   Napi::Array list = info[0].As<Napi::Array>();
   std::vector<Region> regions;
+  double end = 0;
   for (uint32_t i = 0; i < list.Length(); i++) {
     Napi::Object region = list.Get(i).As<Napi::Object>();
-    regions.push_back(
-        {static_cast<uint64_t>(region.Get("start").As<Napi::Number>().Int64Value()),
-         static_cast<uint64_t>(region.Get("sizeBytes").As<Napi::Number>().Int64Value())});
+    double start = region.Get("start").As<Napi::Number>().DoubleValue();
+    double size_bytes = region.Get("sizeBytes").As<Napi::Number>().DoubleValue();
+    // Two mappings over each other, or one before the first address, would hit what is not ours.
+    if (!IsPages(start, end) || !IsPages(size_bytes, kPageBytes)) {
+      ThrowBug(env, "regions of guest memory are whole pages, ascending, apart");
+      return;
+    }
+    end = start + size_bytes;
+    regions.push_back({static_cast<uint64_t>(start), static_cast<uint64_t>(size_bytes)});
   }
   if (regions.empty()) {
     ThrowBug(env, "guest memory needs a region");

@@ -1,0 +1,141 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { type NativeGuestMapping, native } from "../../src/native/binding.js";
+import { GuestMemory, type MemoryRegion } from "../../src/native/guest-memory.js";
+import { GIB, KIB, MIB, PAGE_BYTES } from "../../src/units.js";
+
+/** 7 GiB of RAM around the gap below 4 GiB, as a microVM of that size has it. */
+const SEVEN_GIB: readonly MemoryRegion[] = [
+  { start: 0, sizeBytes: 3 * GIB },
+  { start: 4 * GIB, sizeBytes: 4 * GIB },
+];
+
+function withMapping(
+  regions: readonly MemoryRegion[],
+  use: (memory: GuestMemory, mapping: NativeGuestMapping) => void,
+): void {
+  const mapping = new (native().GuestMapping)(regions, false);
+  try {
+    use(new GuestMemory(mapping.buffer, regions), mapping);
+  } finally {
+    mapping.close();
+  }
+}
+
+/** What this process holds of memory shared with others (memfd pages are), in bytes. */
+function sharedBytes(): number {
+  const status = readFileSync("/proc/self/status", "utf8");
+  return Number(/^RssShmem:\s+(\d+) kB$/m.exec(status)?.[1]) * KIB;
+}
+
+describe("GuestMapping of 7 GiB", () => {
+  it("starts as zeros and keeps what is written, at every edge", () => {
+    withMapping(SEVEN_GIB, (memory) => {
+      expect(memory.end).toBe(8 * GIB);
+      expect(memory.sizeBytes).toBe(7 * GIB);
+      const edges = [0, 3 * GIB - 4, 4 * GIB, 6 * GIB, 8 * GIB - 4];
+      for (const [index, gpa] of edges.entries()) {
+        expect(memory.readU32(gpa)).toBe(0);
+        memory.writeU32(gpa, 0xa0 + index);
+      }
+      expect(edges.map((gpa) => memory.readU32(gpa))).toEqual([0xa0, 0xa1, 0xa2, 0xa3, 0xa4]);
+    });
+  });
+
+  it("moves bytes right up to the end of each region", () => {
+    withMapping(SEVEN_GIB, (memory) => {
+      for (const end of [3 * GIB, 8 * GIB]) {
+        const bytes = Uint8Array.from({ length: 5000 }, (_, i) => i);
+        memory.write(end - 5000, bytes);
+        expect(memory.read(end - 5000, 5000)).toEqual(bytes);
+        expect(() => memory.write(end - 4999, bytes)).toThrow("no guest memory");
+      }
+    });
+  });
+
+  it("is one memory for all views, in any number of buffers", () => {
+    withMapping(SEVEN_GIB, (memory, mapping) => {
+      const other = new GuestMemory(mapping.buffer, SEVEN_GIB);
+      memory.writeU64(7 * GIB, 0x1234_5678_9abc);
+      expect(other.readU64(7 * GIB)).toBe(0x1234_5678_9abc);
+      expect(other.ring16(7 * GIB, 8)[1]).toBe(0x5678);
+    });
+  });
+
+  it("covers 4 GiB and more with slices that meet at the multiples of 4 GiB", () => {
+    const regions = [
+      { start: 0, sizeBytes: 3 * GIB },
+      { start: 4 * GIB, sizeBytes: 6 * GIB },
+    ];
+    withMapping(regions, (memory) => {
+      const parts = memory.slices(4 * GIB, 6 * GIB);
+      expect(parts.map((part) => part.length)).toEqual([4 * GIB, 2 * GIB]);
+      const across = memory.slices(8 * GIB - 3, 5);
+      expect(across.map((part) => part.length)).toEqual([3, 2]);
+      memory.write(8 * GIB - 3, Uint8Array.of(1, 2, 3, 4, 5));
+      expect([...parts[0].subarray(-3), ...parts[1].subarray(0, 2)]).toEqual([1, 2, 3, 4, 5]);
+    });
+  });
+
+  it("costs nothing until it is touched, and gives everything back when it is closed", () => {
+    const before = sharedBytes();
+    withMapping(SEVEN_GIB, (memory, mapping) => {
+      expect(sharedBytes() - before).toBeLessThan(1 * MIB);
+      memory.fill(5 * GIB, 64 * MIB, 0xff);
+      expect(sharedBytes() - before).toBeGreaterThan(63 * MIB);
+      mapping.close();
+      expect(sharedBytes() - before).toBeLessThan(1 * MIB);
+    });
+  });
+
+  it("reads as zeros, through the views from before, once it is closed", () => {
+    withMapping(SEVEN_GIB, (memory, mapping) => {
+      const slice = memory.slice(4 * GIB, PAGE_BYTES);
+      memory.fill(4 * GIB, PAGE_BYTES, 0xff);
+      mapping.close();
+      mapping.close();
+      expect(memory.readU32(4 * GIB)).toBe(0);
+      expect(slice.every((byte) => byte === 0)).toBe(true);
+      memory.writeU32(4 * GIB, 1);
+      expect(slice[0]).toBe(1);
+    });
+  });
+});
+
+describe("GuestMapping with regions that make no sense", () => {
+  it.each<[string, MemoryRegion[]]>([
+    ["no region", []],
+    ["a negative size", [{ start: 0, sizeBytes: -PAGE_BYTES }]],
+    ["no size", [{ start: 0, sizeBytes: 0 }]],
+    ["a size that is no number", [{ start: 0, sizeBytes: Number.NaN }]],
+    ["part of a page", [{ start: 0, sizeBytes: PAGE_BYTES + 1 }]],
+    ["a negative address", [{ start: -PAGE_BYTES, sizeBytes: 2 * PAGE_BYTES }]],
+    ["an infinite size", [{ start: 0, sizeBytes: Number.POSITIVE_INFINITY }]],
+    [
+      "regions that overlap",
+      [
+        { start: 0, sizeBytes: 4 * PAGE_BYTES },
+        { start: 2 * PAGE_BYTES, sizeBytes: 4 * PAGE_BYTES },
+      ],
+    ],
+    [
+      "descending regions",
+      [
+        { start: 8 * PAGE_BYTES, sizeBytes: PAGE_BYTES },
+        { start: 0, sizeBytes: PAGE_BYTES },
+      ],
+    ],
+  ])("refuses %s and maps nothing", (_, regions) => {
+    expect(() => new (native().GuestMapping)(regions, false)).toThrow(TypeError);
+  });
+
+  it("names the system call and errno when the host cannot give that much", () => {
+    const regions = [{ start: 0, sizeBytes: 2 ** 52 }];
+    expect(() => new (native().GuestMapping)(regions, false)).toThrow(
+      expect.objectContaining({
+        code: expect.stringMatching(/^E[A-Z]+$/),
+        syscall: expect.any(String),
+      }),
+    );
+  });
+});
