@@ -72,12 +72,22 @@ export class ExitRingConsumer {
   }
 
   /**
-   * Takes every entry there is, then declares itself asleep, so that the next post signals.
+   * Takes every entry there is, then declares itself asleep, so that the next post signals. When `take`
+   * throws, its entry is gone and the others stay for the next call.
    *
    * @param take - called once for each entry, in the order of the posts
    * @returns how many entries were taken
    */
   drain(take: (device: number, event: number, value: number) => void): number {
+    try {
+      return this.#takeAll(take);
+    } catch (error) {
+      Atomics.store(this.#words, ASLEEP, 1);
+      throw error;
+    }
+  }
+
+  #takeAll(take: (device: number, event: number, value: number) => void): number {
     const words = this.#words;
     Atomics.store(words, ASLEEP, 0);
     let taken = 0;

@@ -20,6 +20,9 @@ import {
   TRACE_RECORDS,
 } from "./layouts.js";
 
+/** Records that can be read: the slot after the newest may be half written. */
+const KEPT = TRACE_RECORDS - 1;
+
 /** One exit of a vCPU. */
 export interface ExitRecord {
   /** KVM_EXIT_*. */
@@ -49,7 +52,7 @@ export class TraceReader {
   #next: bigint;
   #lost = 0n;
 
-  /** Starts `back` records before the newest one (0: only what comes from now on). */
+  /** Starts `back` records before the newest one, or as far back as there are (0: what comes from now on). */
   constructor(buffer: SharedArrayBuffer, offsetBytes: number, back = 0) {
     this.#bytes = new DataView(
       buffer,
@@ -57,7 +60,7 @@ export class TraceReader {
       TRACE_HEADER_BYTES + TRACE_RECORDS * TRACE_RECORD_BYTES,
     );
     const written = this.#written();
-    const wanted = BigInt(back);
+    const wanted = BigInt(Math.min(back, KEPT));
     this.#next = written > wanted ? written - wanted : 0n;
   }
 
@@ -70,15 +73,14 @@ export class TraceReader {
   read(): ExitRecord[] {
     const records: ExitRecord[] = [];
     const written = this.#written();
-    // The slot after the newest may be half written: one less than the ring holds is safe to start from.
-    const oldest = written - BigInt(TRACE_RECORDS - 1);
+    const oldest = written - BigInt(KEPT);
     if (this.#next < oldest) {
       this.#lost += oldest - this.#next;
       this.#next = oldest;
     }
     for (; this.#next < written; this.#next += 1n) {
       const record = this.#record(Number(this.#next % BigInt(TRACE_RECORDS)));
-      if (this.#written() - this.#next > BigInt(TRACE_RECORDS - 1)) this.#lost += 1n;
+      if (this.#written() - this.#next > BigInt(KEPT)) this.#lost += 1n;
       else records.push(record);
     }
     return records;
