@@ -58,6 +58,7 @@ export interface NativeVcpu {
   setCpuid2(entries: Uint32Array): void;
   /** How many were taken; the first that KVM refused is at that index. */
   setMsrs(indexes: Uint32Array, values: BigUint64Array): number;
+  /** As many values as KVM has, in order: the first MSR it does not know ends them. */
   getMsrs(indexes: Uint32Array): BigUint64Array;
   kvmclockCtrl(): void;
   /** Makes the vCPU leave KVM_RUN; set `pending` in its control block first. */
