@@ -91,8 +91,7 @@ export class VirtioBlock implements VirtioBack {
     this.#request = new BlockRequest(host.memory, this.#chain);
     this.#flights = new BlockFlights(options.backend.depth);
     this.queueSizes = [queueSize];
-    const shown = { ...options, readOnly: this.#readOnly };
-    this.features = blockFeatures(options.backend, shown);
+    this.features = blockFeatures(options.backend, { ...options, readOnly: this.#readOnly });
     this.config = blockConfig(options.backend, queueSize);
     this.#listen();
   }
@@ -121,15 +120,13 @@ export class VirtioBlock implements VirtioBack {
   }
 
   reset(): Promise<void> | undefined {
-    const idle = this.#whenIdle();
-    if (idle === undefined) this.#queue = undefined;
-    return idle?.then(() => {
+    return this.#whenIdle(() => {
       this.#queue = undefined;
     });
   }
 
   quiesce(): Promise<void> | undefined {
-    return this.#whenIdle();
+    return this.#whenIdle(() => {});
   }
 
   /**
@@ -139,9 +136,7 @@ export class VirtioBlock implements VirtioBack {
    */
   setBackend(backend: DiskBackend): Promise<void> | undefined {
     this.#nextBackend = backend;
-    const idle = this.#whenIdle();
-    if (idle === undefined) this.#swap();
-    return idle?.then(() => this.#swap());
+    return this.#whenIdle(() => this.#swap());
   }
 
   /** The device's record for a snapshot. */
@@ -394,10 +389,12 @@ export class VirtioBlock implements VirtioBack {
     this.#host.notifyQueue(REQUEST_QUEUE);
   }
 
-  #whenIdle(): Promise<void> | undefined {
-    if (this.#flights.count === 0) return undefined;
-    return new Promise((resolve) => {
-      this.#idleWaiters.push(resolve);
-    });
+  /** Runs `action` once nothing is in flight: at once, or before the promise is fulfilled. */
+  #whenIdle(action: () => void): Promise<void> | undefined {
+    if (this.#flights.count > 0) {
+      return new Promise<void>((wake) => this.#idleWaiters.push(wake)).then(action);
+    }
+    action();
+    return undefined;
   }
 }
