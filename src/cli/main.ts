@@ -1,0 +1,107 @@
+/**
+ * The `estalo` command: finds the verb and ends with its status. What a verb needs is loaded when it is its
+ * turn, so that each starts as fast as it can.
+ */
+import { readFileSync } from "node:fs";
+import { EXIT_FAILURE } from "../actors/exit-code.js";
+import { nearest, type ParsedArguments, parseArguments, usageError } from "./arguments.js";
+import { errorText, flush } from "./report.js";
+import {
+  COMPLETION_VERB,
+  DEMO_VERB,
+  DOCTOR_VERB,
+  HELP_VERB,
+  RUN_VERB,
+  VERBS,
+  type VerbSpec,
+} from "./verbs.js";
+
+const EXIT_BROKEN_PIPE = 141;
+
+const HANDLERS = new Map<VerbSpec, (parsed: ParsedArguments) => Promise<number> | number>([
+  [
+    RUN_VERB,
+    async (parsed) => {
+      const [{ runOptions }, { run }] = await Promise.all([
+        import("./run-options.js"),
+        import("./run.js"),
+      ]);
+      return run(runOptions(parsed));
+    },
+  ],
+  [DEMO_VERB, async (parsed) => (await import("./demo.js")).demo(parsed.switches.has("verbose"))],
+  [
+    DOCTOR_VERB,
+    async (parsed) => (await import("./doctor.js")).doctor(parsed.switches.has("json")),
+  ],
+  [
+    COMPLETION_VERB,
+    async ({ operands }) => {
+      const script = (await import("./completion.js")).completionScript(operands[0]);
+      if (script === undefined) {
+        throw usageError("completion is for bash, zsh or fish", "estalo completion bash");
+      }
+      process.stdout.write(script);
+      return 0;
+    },
+  ],
+  [HELP_VERB, ({ operands }) => showHelp(operands[0])],
+]);
+
+async function showHelp(name: string | undefined): Promise<number> {
+  const { overview, verbHelp } = await import("./help.js");
+  process.stdout.write(name === undefined ? overview() : verbHelp(findVerb(name)));
+  return 0;
+}
+
+function findVerb(name: string): VerbSpec {
+  const verb = VERBS.find((candidate) => candidate.name === name);
+  if (verb !== undefined) return verb;
+  const near = nearest(
+    name,
+    VERBS.map((candidate) => candidate.name),
+  );
+  throw usageError(
+    name.startsWith("-") ? `estalo has no option ${name}` : `estalo has no verb ${name}`,
+    near === undefined ? "estalo --help lists the verbs" : `did you mean estalo ${near}?`,
+  );
+}
+
+function version(): string {
+  const file = new URL("../package.json", import.meta.url);
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}
+
+async function dispatch(words: readonly string[]): Promise<number> {
+  const [first, ...rest] = words;
+  if (first === undefined || first === "--help" || first === "-h") return showHelp(undefined);
+  if (first === "--version" || first === "-V") {
+    process.stdout.write(`estalo ${version()}\n`);
+    return 0;
+  }
+  const verb = findVerb(first);
+  const parsed = parseArguments(verb, rest);
+  if (parsed.switches.has("help")) return showHelp(verb.name);
+  // A microVM has to be ended before the process is: these verbs see to it themselves.
+  if (verb !== RUN_VERB && verb !== DEMO_VERB) endQuietlyOnBrokenPipe();
+  return (HANDLERS.get(verb) as (parsed: ParsedArguments) => Promise<number> | number)(parsed);
+}
+
+function endQuietlyOnBrokenPipe(): void {
+  process.stdout.on("error", () => process.exit(EXIT_BROKEN_PIPE));
+}
+
+async function main(): Promise<void> {
+  let status: number;
+  try {
+    status = await dispatch(process.argv.slice(2));
+  } catch (error) {
+    process.stderr.write(errorText(error));
+    status = EXIT_FAILURE;
+  }
+  await Promise.all([flush(process.stdout), flush(process.stderr)]);
+  // Not by an empty event loop: standard input may still be read.
+  process.exit(status);
+}
+
+await main();

@@ -1,0 +1,117 @@
+/**
+ * What the command itself says, all of it on standard error: errors, the progress line, the timings line.
+ */
+import type { Writable } from "node:stream";
+import type { MicroVmEvent } from "../actors/messages.js";
+import type { Timings } from "../actors/timings.js";
+import { type EstaloError, toEstaloError } from "../errors.js";
+
+/** Where messages go. */
+export interface MessageStream {
+  write(text: string): unknown;
+}
+
+/** `estalo: what happened [CODE]`, and what to do about it. */
+export function errorText(error: unknown): string {
+  const { code, message, hint }: EstaloError = toEstaloError(error);
+  const lines = [`estalo: ${message} [${code}]`];
+  if (hint !== undefined) lines.push(`hint: ${hint}`);
+  if (code === "ERR_ESTALO_BUG") lines.push("hint: this is a mistake in Estalo, please report it");
+  return `${lines.join("\n")}\n`;
+}
+
+/** Waits until a stream has passed on all it was given, or never will. */
+export function flush(stream: Writable): Promise<void> {
+  if (stream.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    stream.write("", () => resolve());
+  });
+}
+
+const PROGRESS_MS = 100;
+const ERASE_LINE = "\r\x1b[K";
+
+/** One line that says what is being waited for; there only while nothing else is. */
+export class Progress {
+  readonly #stream: MessageStream;
+  readonly #enabled: boolean;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(stream: MessageStream, enabled: boolean) {
+    this.#stream = stream;
+    this.#enabled = enabled;
+  }
+
+  /** Shows `what` and for how long already. */
+  start(what: string): void {
+    this.stop();
+    if (!this.#enabled) return;
+    const startMs = performance.now();
+    const show = () => {
+      const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
+      this.#stream.write(`${ERASE_LINE}${what} … ${seconds} s`);
+    };
+    show();
+    this.#timer = setInterval(show, PROGRESS_MS);
+    this.#timer.unref();
+  }
+
+  /** Erases the line; idempotent. */
+  stop(): void {
+    if (this.#timer === undefined) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#stream.write(ERASE_LINE);
+  }
+}
+
+/** Keeps the moments of a run that `--timings` shows. */
+export class Moments {
+  readonly #atMs = new Map<string, number>();
+
+  take(event: MicroVmEvent): void {
+    if (!this.#atMs.has(event.type)) this.#atMs.set(event.type, event.atMs);
+  }
+
+  /** Milliseconds from one event to another, if both happened. */
+  between(from: MicroVmEvent["type"], to: MicroVmEvent["type"]): number | undefined {
+    const start = this.#atMs.get(from);
+    const end = this.#atMs.get(to);
+    return start === undefined || end === undefined ? undefined : end - start;
+  }
+
+  /** Since the process started. */
+  at(event: MicroVmEvent["type"]): number | undefined {
+    return this.#atMs.get(event);
+  }
+}
+
+/** Where the milliseconds went, as one line: our own share part by part, then the guest's. */
+export function timingsText(timings: Timings, moments: Moments): string {
+  const { processMs, machineMs, kernelMs, vcpusMs, threadsMs, oursMs, guestBootMs } = timings;
+  const ours = list([
+    ["process", processMs],
+    ["machine", machineMs],
+    ["kernel", kernelMs],
+    ["vcpus", vcpusMs],
+    ["threads", threadsMs],
+  ]);
+  const total = oursMs === undefined ? "" : ` = ours ${milliseconds(processMs + oursMs)}`;
+  const rest = list([
+    ["guest to init", guestBootMs],
+    ["command", moments.between("booted", "command-exited")],
+    ["shutdown", moments.between("command-exited", "exited")],
+    ["total", moments.at("exited")],
+  ]);
+  return `estalo: ${ours}${total}; ${rest}\n`;
+}
+
+function list(parts: readonly (readonly [string, number | undefined])[]): string {
+  return parts
+    .flatMap(([name, ms]) => (ms === undefined ? [] : [`${name} ${milliseconds(ms)}`]))
+    .join(", ");
+}
+
+function milliseconds(ms: number): string {
+  return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+}
