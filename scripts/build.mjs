@@ -5,12 +5,12 @@
 import { copyFileSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { build } from "esbuild";
 
-/** Chunks that no build of this time has written are nobody's: a running command may still load a younger one. */
+/** Old chunks are kept this long: a running command may still load one. */
 const STALE_CHUNK_MS = 3_600_000;
 
 const root = new URL("..", import.meta.url).pathname;
 mkdirSync(`${root}dist`, { recursive: true });
-await build({
+const { metafile } = await build({
   absWorkingDir: root,
   entryPoints: {
     index: "src/index.ts",
@@ -33,10 +33,12 @@ await build({
   sourcemap: "linked",
   legalComments: "eof",
   logLevel: "warning",
+  metafile: true,
 });
 copyFileSync(`${root}build/Release/estalo.node`, `${root}dist/estalo.node`);
+const current = new Set(Object.keys(metafile.outputs));
 for (const file of readdirSync(`${root}dist`)) {
+  if (!file.startsWith("chunk-") || current.has(`dist/${file}`)) continue;
   const path = `${root}dist/${file}`;
-  const isStale = Date.now() - statSync(path).mtimeMs > STALE_CHUNK_MS;
-  if (file.startsWith("chunk-") && isStale) rmSync(path, { force: true });
+  if (Date.now() - statSync(path).mtimeMs > STALE_CHUNK_MS) rmSync(path, { force: true });
 }
