@@ -2,7 +2,7 @@
  * Builds dist/: the library, the command line and the vCPU thread as one bundle each, and the addon beside
  * them. Bundles load several times faster than a tree of modules, and every vCPU thread loads one.
  */
-import { copyFileSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { build } from "esbuild";
 
 /** Old chunks are kept this long: a running command may still load one. */
@@ -35,7 +35,10 @@ const { metafile } = await build({
   logLevel: "warning",
   metafile: true,
 });
-copyFileSync(`${root}build/Release/estalo.node`, `${root}dist/estalo.node`);
+// Moved into place: a process that runs has the old file mapped.
+const addon = `${root}dist/estalo.node`;
+copyFileSync(`${root}build/Release/estalo.node`, `${addon}.${process.pid}`);
+renameSync(`${addon}.${process.pid}`, addon);
 const current = new Set(Object.keys(metafile.outputs));
 for (const file of readdirSync(`${root}dist`)) {
   if (!file.startsWith("chunk-") || current.has(`dist/${file}`)) continue;
