@@ -1,9 +1,10 @@
+# shellcheck shell=bash
 # Debian packages for the test infrastructure: install them, fetch a kernel, copy kernel modules.
 #
-# Sourced by spec/testbed/setup, spec/guest/images/* and .ci/run, which run under `set -euo pipefail`.
-# Every call to apt is bounded in time and quiet; when it fails, its last lines are printed with what
-# was wanted, and the caller ends with status 3. Package lists are only refreshed when something
-# asked for is not known or not to be had, so that a second run needs no network.
+# Sourced by spec/testbed/setup, spec/guest/images/* and .ci/run, which run under `set -euo
+# pipefail`. Every call to apt is bounded in time and quiet; when it fails, its last lines are
+# printed with what was wanted, and the caller ends with status 3. Package lists are only refreshed
+# when something asked for is not known or not to be had, so that a second run needs no network.
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
@@ -32,7 +33,8 @@ apt_get() {
     -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=180 -o Acquire::Retries=2 "$@"
 }
 
-# try_apt WHAT COMMAND [ARG...]: runs it; if it fails, refreshes the package lists and runs it again.
+# try_apt WHAT COMMAND [ARG...]: runs it; if it fails, refreshes the package lists and runs it
+# again.
 try_apt() {
   local what=$1 log
   shift
@@ -48,9 +50,10 @@ try_apt() {
 
 # need_packages NAME...: installs those of them that are missing.
 need_packages() {
-  local name missing=()
+  local name state missing=()
   for name in "$@"; do
-    [[ $(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null) == installed ]] || missing+=("$name")
+    state=$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null) || true
+    [[ $state == installed ]] || missing+=("$name")
   done
   [[ ${#missing[@]} -eq 0 ]] && return
   say "installing Debian packages: ${missing[*]}"
@@ -59,11 +62,13 @@ need_packages() {
 
 # kernel_release META: the release that a meta package (linux-image-amd64) stands for now.
 kernel_release() {
-  apt-cache depends "$1" 2>/dev/null | sed -n 's/^ *Depends: linux-image-\([0-9].*\)$/\1/p' | grep -m1 .
+  apt-cache depends "$1" 2>/dev/null |
+    sed -n 's/^ *Depends: linux-image-\([0-9].*\)$/\1/p' | grep -m1 .
 }
 
 # unpack_kernel META FOLDER: downloads the kernel that META stands for, unpacks it into FOLDER
 # without installing it, lists its modules' dependencies; its release is left in $kernel.
+kernel=""
 unpack_kernel() {
   try_apt "the release of $1" kernel_release "$1"
   kernel=$(kernel_release "$1")
@@ -115,4 +120,21 @@ pack_initramfs() {
 # fingerprint FILE...: of the text of the recipes; another text means that results are made again.
 fingerprint() {
   cat "$@" | sha256sum | cut -c1-16
+}
+
+# once FOLDER STAMP FUNCTION: runs FUNCTION (in a subshell) unless FOLDER/stamp already says STAMP.
+# Two callers at once: the second waits, and then finds all done. What an interrupted one left is
+# removed.
+once() {
+  local folder=$1 stamp=$2 lock
+  [[ $(cat "$folder/stamp" 2>/dev/null) == "$stamp" ]] && return
+  exec {lock}>"$folder/lock"
+  flock -w 1800 "$lock" || give_up "another run has held $folder/lock for half an hour"
+  if [[ $(cat "$folder/stamp" 2>/dev/null) != "$stamp" ]]; then
+    say "making $folder"
+    rm -rf "$folder"/making.*
+    ("$3")
+    echo "$stamp" >"$folder/stamp"
+  fi
+  exec {lock}>&-
 }
