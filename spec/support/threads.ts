@@ -1,4 +1,6 @@
-/** Threads and processes for specs: sources bundled on the spot, so that they run outside vitest. */
+/**
+ * Threads and processes for specs: sources bundled on the spot, so that they run outside vitest.
+ */
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -10,9 +12,13 @@ import { afterAll } from "vitest";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** A bundle of `source`, whose imports are relative to the checkout's root. Removed after the spec file. */
+/**
+ * A bundle of `source`, whose imports are relative to the checkout's root. Removed after the spec
+ * file.
+ */
 async function bundle(source: string): Promise<string> {
-  // Two levels below the root, where sources expect the addon and the worker's bundle at ../../dist.
+  // Two levels below the root, where sources expect the addon and the worker's bundle at
+  // ../../dist.
   const folder = mkdtempSync(join(root, "node_modules/.spec-"));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   const outfile = join(folder, "bundle.mjs");

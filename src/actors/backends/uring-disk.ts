@@ -27,6 +27,8 @@ import type { DiskFile } from "./disk-file.js";
 const DEPTH = 128;
 /** Words of the command stream; one request takes 7 and two for each segment. */
 const COMMAND_WORDS = 4096;
+/** When the kernel had no memory for a request, it is offered again after this, ms. */
+const OFFER_AGAIN_MS = 1;
 
 // enum estalo_uring_operation.
 const URING_READ = 0;
@@ -58,9 +60,11 @@ export class UringDisk implements DiskBackend {
   readonly #ring: NativeIoUring;
   readonly #event: NativeEventFd;
   readonly #watch: Watch;
+  readonly #onError: (error: unknown) => void;
   readonly #commands = new Float64Array(COMMAND_WORDS);
   readonly #completions = new Int32Array(2 * DEPTH);
   #used = 0;
+  #offerAgain: NodeJS.Timeout | undefined;
   /** Write-zeroes requests in flight that fall back to a hole: offset and length by tag. */
   readonly #zeroing = new Map<number, { offsetBytes: number; lengthBytes: number }>();
 
@@ -72,25 +76,24 @@ export class UringDisk implements DiskBackend {
     onError: (error: unknown) => void,
   ) {
     this.#file = file;
+    this.#onError = onError;
     this.sizeBytes = file.sizeBytes;
     this.readOnly = file.readOnly;
     this.supportsDiscard = !file.readOnly;
     this.serial = file.serial;
-    const addon = native();
-    this.#event = new addon.EventFd();
+    const { EventFd, IoUring } = native();
+    this.#event = new EventFd();
+    const eventFd = this.#event.fd;
+    let ring: NativeIoUring | undefined;
     try {
-      this.#ring = new addon.IoUring(
-        mapping,
-        DEPTH,
-        this.#event.fd,
-        this.#commands,
-        this.#completions,
-      );
+      ring = new IoUring(mapping, DEPTH, eventFd, this.#commands, this.#completions);
+      this.#watch = host.watch(eventFd, () => this.#reap(), onError);
     } catch (error) {
+      ring?.close();
       this.#event.close();
       throw error;
     }
-    this.#watch = host.watch(this.#event.fd, () => this.#reap(), onError);
+    this.#ring = ring;
   }
 
   enqueue(
@@ -122,19 +125,33 @@ export class UringDisk implements DiskBackend {
   }
 
   submit(): void {
-    if (this.#used === 0) return;
-    const words = this.#used;
-    this.#used = 0;
-    this.requestCount += this.#ring.submit(words);
-    this.submitCount += 1;
+    if (this.#used > 0) this.#submit();
   }
 
   /** Closes ring and file. Nothing may be in flight. */
   close(): void {
+    clearTimeout(this.#offerAgain);
     this.#watch.close();
     this.#ring.close();
     this.#event.close();
     closeSync(this.#file.fd);
+  }
+
+  #submit(): void {
+    const words = this.#used;
+    this.#used = 0;
+    this.submitCount += 1;
+    const waiting = this.#ring.submit(words);
+    if (waiting > 0) this.#offerAgain ??= setTimeout(() => this.#submitAgain(), OFFER_AGAIN_MS);
+  }
+
+  #submitAgain(): void {
+    this.#offerAgain = undefined;
+    try {
+      this.#submit();
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 
   /** Starts a command and returns where its segments go. */
@@ -158,6 +175,7 @@ export class UringDisk implements DiskBackend {
     commands[at + 5] = mode;
     commands[at + 6] = segments;
     this.#used = at + words;
+    this.requestCount += 1;
     return at + 7;
   }
 
