@@ -95,7 +95,11 @@ export async function defaultGuestConfig(
 }
 
 async function unpack(folder: string, { file, sizeBytes, sha256 }: ManifestFile): Promise<string> {
-  const target = join(cacheFolder(), "guest", `${file.replace(/\.br$/, "")}-${sha256.slice(0, 16)}`);
+  const target = join(
+    cacheFolder(),
+    "guest",
+    `${file.replace(/\.br$/, "")}-${sha256.slice(0, 16)}`,
+  );
   try {
     await access(target);
     return target;

@@ -9,8 +9,9 @@
  * A back that throws is reset (its driver sees DEVICE_NEEDS_RESET) and reported; a second time within
  * FAILURE_WINDOW_MS it takes the microVM with it.
  */
-import * as layout from "../boot/layout.js";
+
 import type { VirtioMmioWindow } from "../boot/command-line.js";
+import * as layout from "../boot/layout.js";
 import type { FrontKind, IrqLine } from "../devices/device.js";
 import { STATE_WORDS } from "../devices/fronts.js";
 import { I8042Back } from "../devices/i8042.js";

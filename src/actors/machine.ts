@@ -40,8 +40,14 @@ export const REQUIRED_CAPABILITIES = {
   KVM_CAP_IMMEDIATE_EXIT: k.KVM_CAP_IMMEDIATE_EXIT,
 } as const;
 
+/** Capabilities by name, as they are insisted on. */
+type Capabilities = Iterable<readonly [string, number]>;
+
 /** Opens /dev/kvm and checks it, or says why this host cannot run a microVM and what to do about it. */
-export function openKvm(path = KVM_DEVICE): NativeKvm {
+export function openKvm(
+  path = KVM_DEVICE,
+  capabilities: Capabilities = Object.entries(REQUIRED_CAPABILITIES),
+): NativeKvm {
   let kvm: NativeKvm;
   try {
     kvm = new (native().Kvm)(path);
@@ -66,7 +72,7 @@ export function openKvm(path = KVM_DEVICE): NativeKvm {
     );
   }
   try {
-    checkKvm(kvm);
+    checkKvm(kvm, capabilities);
   } catch (error) {
     kvm.close();
     throw error;
@@ -74,14 +80,14 @@ export function openKvm(path = KVM_DEVICE): NativeKvm {
   return kvm;
 }
 
-function checkKvm(kvm: NativeKvm): void {
+function checkKvm(kvm: NativeKvm, capabilities: Capabilities): void {
   if (kvm.apiVersion !== k.KVM_API_VERSION) {
     throw new EstaloError(
       "ERR_ESTALO_KVM_CAPABILITY",
       `KVM has API version ${kvm.apiVersion}, not 12`,
     );
   }
-  for (const [name, capability] of Object.entries(REQUIRED_CAPABILITIES)) {
+  for (const [name, capability] of capabilities) {
     if (kvm.checkExtension(capability) > 0) continue;
     throw new EstaloError("ERR_ESTALO_KVM_CAPABILITY", `this host's KVM has no ${name}`, {
       data: { capability: name },
@@ -93,6 +99,8 @@ function checkKvm(kvm: NativeKvm): void {
 export interface MachineOptions {
   readonly regions: readonly MemoryRegion[];
   readonly hugePages: boolean;
+  /** What this host's KVM must offer. */
+  readonly capabilities: Capabilities;
 }
 
 /** Everything a vCPU starts with; `boot` for vCPU 0 only. */
@@ -118,7 +126,7 @@ export class Machine {
   constructor(options: MachineOptions) {
     const addon = native();
     try {
-      const kvm = openKvm();
+      const kvm = openKvm(KVM_DEVICE, options.capabilities);
       this.#closers.push(() => kvm.close());
       this.supportedCpuid = kvm.getSupportedCpuid();
       this.vcpuMmapBytes = kvm.vcpuMmapBytes;

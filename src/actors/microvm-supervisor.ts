@@ -27,7 +27,7 @@ import { EstaloError, toEstaloError } from "../errors.js";
 import { hostEntropy } from "./backends/entropy.js";
 import type { CheckedConfig } from "./config.js";
 import { Console } from "./console.js";
-import { vcpuStates } from "./cpu-setup.js";
+import { capabilitiesFor, cpuTemplateOf, setUpVcpus } from "./cpu-setup.js";
 import { DeviceBoard } from "./device-board.js";
 import { deviceHost } from "./device-host.js";
 import { DriveSet } from "./drive-set.js";
@@ -89,9 +89,11 @@ export class MicrovmSupervisor {
       this.#drives = this.#owned(new DriveSet(config.drives));
       this.#board = this.#owned(this.#describeBoard());
       this.#vcpus = this.#owned(new VcpuGroup(config.vcpuCount, (error) => this.#fail(error)));
+      const template = cpuTemplateOf(config);
+      const capabilities = capabilitiesFor(template);
       const regions = ramRegions(config.memoryMib);
       const { hugePages, vcpuCount } = config;
-      this.#machine = this.#owned(new Machine({ regions, hugePages }));
+      this.#machine = this.#owned(new Machine({ regions, hugePages, capabilities }));
       this.#drives.connect({
         mapping: this.#machine.mapping,
         memory: this.#machine.memory,
@@ -108,8 +110,7 @@ export class MicrovmSupervisor {
       this.commandLine = boot.commandLine;
       this.#timings.end("kernelMs");
       this.#machine.createVcpus(vcpuCount, block);
-      const states = vcpuStates(config, this.#machine.supportedCpuid, boot.registers);
-      for (const [id, state] of states.entries()) this.#machine.setVcpuState(id, state);
+      setUpVcpus(this.#machine, config, template, boot.registers);
       this.#vcpus.connect(this.#machine, block, devices);
       this.#timings.end("vcpusMs");
     } catch (error) {

@@ -1,11 +1,13 @@
 /* A vCPU: its owner and its runner; see vcpu.h. */
 #include "vcpu.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <vector>
 #include <x86intrin.h>
 
 #include "native_error.h"
@@ -131,11 +133,13 @@ Napi::Value Vcpu::SetMsrs(const Napi::CallbackInfo& info) {
 
 Napi::Value Vcpu::GetMsrs(const Napi::CallbackInfo& info) {
   Napi::Uint32Array indexes = info[0].As<Napi::Uint32Array>();
-  auto values = Napi::BigUint64Array::New(info.Env(), indexes.ElementLength());
-  int taken = estalo_kvm_get_msrs(fd_.get(), indexes.Data(), values.Data(),
-                                  static_cast<uint32_t>(indexes.ElementLength()));
+  std::vector<uint64_t> values(indexes.ElementLength());
+  int taken = estalo_kvm_get_msrs(fd_.get(), indexes.Data(), values.data(),
+                                  static_cast<uint32_t>(values.size()));
   if (!Succeeded(info.Env(), "KVM_GET_MSRS", taken)) return {};
-  return values;
+  auto read = Napi::BigUint64Array::New(info.Env(), static_cast<size_t>(taken));
+  std::copy_n(values.begin(), taken, read.Data());
+  return read;
 }
 
 void Vcpu::KvmclockCtrl(const Napi::CallbackInfo& info) {
