@@ -103,7 +103,7 @@ export function timingsText(timings: Timings, moments: Moments): string {
     ["shutdown", moments.between("command-exited", "exited")],
     ["total", moments.at("exited")],
   ]);
-  return `estalo: ${ours}${total}; ${rest}\n`;
+  return `estalo: ${[`${ours}${total}`, rest].filter((part) => part !== "").join("; ")}\n`;
 }
 
 function list(parts: readonly (readonly [string, number | undefined])[]): string {

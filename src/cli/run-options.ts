@@ -110,7 +110,9 @@ export function parseDrive(option: string, value: string): DriveConfig {
   if (path === "") throw wrong(`${option} needs a file: ${option} FILE[:ro][,KEY=VALUE…]`);
   let drive: DriveConfig = { path, ...(mode === "ro" ? { readOnly: true } : {}) };
   for (const setting of settings) {
-    const [, key, given] = /^([^=]*)=(.*)$/s.exec(setting) ?? [undefined, setting, ""];
+    const [, key, given] = /^([^=]*)=(.+)$/s.exec(setting) ?? [];
+    if (key === undefined)
+      throw wrong(`${option} ${value}: a setting is KEY=VALUE, not ${setting}`);
     drive = { ...drive, ...driveSetting(option, key, given) };
   }
   return drive;

@@ -7,6 +7,7 @@
  */
 import type { MicroVmConfig } from "../actors/config.js";
 import type { DefaultGuest } from "../actors/default-guest.js";
+import { EstaloError } from "../errors.js";
 import type { RunOptions } from "./run-options.js";
 
 /** How the guest's streams join ours. */
@@ -102,6 +103,8 @@ function initWords(options: RunOptions, host: HostStreams, mode: StreamMode): st
   const env = mode === "terminal" && host.term ? [`TERM=${host.term}`] : [];
   env.push(...options.env);
   const command = options.command.length === 0 ? shell(mode) : options.command;
+  checkCount("the command", command);
+  checkCount("--env", env);
   return [
     stdioWord(host, mode),
     ...(env.length === 0 ? [] : [`estalo.env=${encodeWords(env)}`]),
@@ -109,6 +112,18 @@ function initWords(options: RunOptions, host: HostStreams, mode: StreamMode): st
     ...(name === undefined ? [] : [`estalo.hostname=${encodeWords([name])}`]),
     ...(command.length === 0 ? [] : [`estalo.cmd=${encodeWords(command)}`]),
   ];
+}
+
+/** What init has room for (MAX_WORDS in guest/init/init.h), without what it sets itself. */
+const WORDS_MAX = 250;
+
+function checkCount(what: string, words: readonly string[]): void {
+  if (words.length <= WORDS_MAX) return;
+  throw new EstaloError(
+    "ERR_ESTALO_CMDLINE_TOO_LONG",
+    `${what} has ${words.length} words, at most ${WORDS_MAX} are possible`,
+    { data: { words: words.length, maximum: WORDS_MAX } },
+  );
 }
 
 /** Without a terminal a shell reads a script; with one, init's own choice is right. */
