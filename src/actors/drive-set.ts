@@ -20,10 +20,12 @@ import type { DeviceHost } from "./device-host.js";
 type OwnedBackend = DiskBackend & { close(): void };
 
 interface Drive {
-  readonly config: CheckedDrive;
+  config: CheckedDrive;
   file: DiskFile | undefined;
   backend: OwnedBackend | undefined;
   device: VirtioBlock | undefined;
+  /** The replacement before the next one. */
+  replaced: Promise<unknown>;
 }
 
 /** What a backend is made with. */
@@ -38,13 +40,20 @@ export interface DriveSurroundings {
 export class DriveSet {
   readonly #drives: Drive[] = [];
   #surroundings: DriveSurroundings | undefined;
+  #closed = false;
 
   /** Opens every drive's file; raises ERR_ESTALO_DRIVE_FILE with none left open. */
   constructor(configs: readonly CheckedDrive[]) {
     try {
       for (const config of configs) {
         const file = openDiskFile(config);
-        this.#drives.push({ config, file, backend: undefined, device: undefined });
+        this.#drives.push({
+          config,
+          file,
+          backend: undefined,
+          device: undefined,
+          replaced: Promise.resolve(),
+        });
       }
     } catch (error) {
       this.close();
@@ -78,8 +87,9 @@ export class DriveSet {
     this.#surroundings = surroundings;
     for (const drive of this.#drives) {
       const file = drive.file as DiskFile;
-      drive.backend = createBackend(file, drive.config, surroundings);
+      // Its new owner closes it, also when it fails.
       drive.file = undefined;
+      drive.backend = createBackend(file, drive.config, surroundings);
     }
   }
 
@@ -93,32 +103,54 @@ export class DriveSet {
 
   /**
    * Puts another file (or the same one, grown) behind a drive while the guest runs; its driver sees the new
-   * capacity. Fulfilled with the size in bytes when nothing uses the old file any more.
+   * capacity. Fulfilled with the size in bytes when nothing uses the old file any more. Replacements of one
+   * drive happen one after the other.
    */
   async replace(id: string, path: string | undefined): Promise<number> {
     const drive = this.#drives.find((candidate) => candidate.config.id === id);
-    const surroundings = this.#surroundings;
-    if (drive === undefined || drive.device === undefined || surroundings === undefined) {
+    if (drive === undefined) {
       throw new EstaloError("ERR_ESTALO_DRIVE_UNKNOWN", `there is no drive ${id}`, {
         data: { id, drives: this.#drives.map((other) => other.config.id) },
       });
     }
-    const config = { ...drive.config, path: path ?? drive.config.path };
-    const fresh = createBackend(openDiskFile(config), config, surroundings);
-    const old = drive.backend;
-    await drive.device.setBackend(fresh);
-    drive.backend = fresh;
-    old?.close();
-    return fresh.sizeBytes;
+    const sizeBytes = drive.replaced.then(() => this.#replaceNow(drive, path));
+    drive.replaced = sizeBytes.catch(() => {});
+    return sizeBytes;
   }
 
   /** Closes every backend and file; nothing may be in flight. Idempotent. */
   close(): void {
+    this.#closed = true;
     for (const drive of this.#drives.splice(0)) {
       drive.backend?.close();
       if (drive.file !== undefined) closeSync(drive.file.fd);
     }
   }
+
+  async #replaceNow(drive: Drive, path: string | undefined): Promise<number> {
+    const { device } = drive;
+    const surroundings = this.#surroundings;
+    if (this.#closed || device === undefined || surroundings === undefined) throw gone(drive);
+    const config = { ...drive.config, path: path ?? drive.config.path };
+    const fresh = createBackend(openDiskFile(config), config, surroundings);
+    await device.setBackend(fresh);
+    if (this.#closed) {
+      // The old one was closed with the others meanwhile.
+      fresh.close();
+      throw gone(drive);
+    }
+    const old = drive.backend;
+    drive.backend = fresh;
+    drive.config = config;
+    old?.close();
+    return fresh.sizeBytes;
+  }
+}
+
+function gone({ config }: Drive): EstaloError {
+  return new EstaloError("ERR_ESTALO_STATE", `drive ${config.id}: its microVM has ended`, {
+    data: { id: config.id },
+  });
 }
 
 function createBackend(
