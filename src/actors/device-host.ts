@@ -31,6 +31,15 @@ export class DeviceHost {
   watch(fd: number, handler: () => void, onError: (error: unknown) => void): Watch {
     this.#poller ??= new (native().Poller)(this.#ready, (count) => this.#deliver(count));
     const token = this.#free.pop() ?? this.#handlers.length;
+    try {
+      this.#poller.add(fd, token);
+    } catch (error) {
+      this.#handlers[token] = undefined;
+      this.#free.push(token);
+      this.#closeIdle();
+      throw error;
+    }
+    this.#watched += 1;
     this.#handlers[token] = () => {
       try {
         handler();
@@ -38,8 +47,6 @@ export class DeviceHost {
         onError(toEstaloError(error));
       }
     };
-    this.#poller.add(fd, token);
-    this.#watched += 1;
     let open = true;
     return {
       close: () => {
@@ -49,17 +56,24 @@ export class DeviceHost {
         this.#free.push(token);
         this.#poller?.remove(fd);
         this.#watched -= 1;
-        if (this.#watched > 0) return;
-        this.#poller?.close();
-        this.#poller = undefined;
+        this.#closeIdle();
       },
     };
   }
 
+  #closeIdle(): void {
+    if (this.#watched > 0) return;
+    this.#poller?.close();
+    this.#poller = undefined;
+  }
+
   #deliver(count: number): void {
-    // A handler may close watches, also of tokens later in this batch: their slots are empty then.
     const tokens = Array.from(this.#ready.subarray(0, count));
-    for (const token of tokens) this.#handlers[token]?.();
+    const handlers = tokens.map((token) => this.#handlers[token]);
+    for (const [index, token] of tokens.entries()) {
+      // A handler may close watches later in this batch, and open others under their tokens.
+      if (handlers[index] === this.#handlers[token]) handlers[index]?.();
+    }
   }
 }
 
