@@ -49,6 +49,21 @@ describe("SerialBack draining", () => {
     expect(fake.state[words.ERROR_COUNT_WORD]).toBe(0);
   });
 
+  it("takes a whole line at once where it may wait a little, and is told of it once", () => {
+    const fake = new FakeFront("serial-16550");
+    const sink = new FakeSink();
+    const tasks: (() => void)[] = [];
+    const later = (task: () => void): void => void tasks.push(task);
+    const back = new SerialBack(fake.state, { irq: new FakeIrq(), sink, later });
+    for (const byte of [1, 2, 3]) fake.write8(regs.TRANSMIT_OFFSET, byte);
+    const posts = fake.takePosts();
+    for (const { event } of posts) back.handleEvent(event);
+    expect(posts).toHaveLength(1);
+    expect(sink.bytes).toEqual([]);
+    for (const task of tasks) task();
+    expect(sink.bytes).toEqual([1, 2, 3]);
+  });
+
   it("stops when the sink has enough and goes on when told; nothing is lost meanwhile", () => {
     const { fake, sink, back, deliver } = line();
     sink.ready = false;

@@ -28,6 +28,8 @@ import type { DeviceHost, Watch } from "./device-host.js";
 import type { DeviceWindow } from "./messages.js";
 import type { SharedBlock } from "./shared-block.js";
 
+/** Output of the serial port waits this long for more of it. */
+const SERIAL_DELAY_MS = 1;
 /** Two failures of one device within this end the microVM. */
 const FAILURE_WINDOW_MS = 10_000;
 
@@ -268,7 +270,12 @@ export class DeviceBoard {
     sink: ConstructorParameters<typeof SerialBack>[1]["sink"],
   ): void {
     if (index === SERIAL) {
-      this.#serial = new SerialBack(state, { irq: irq as IrqLine, sink, waitForRts: true });
+      this.#serial = new SerialBack(state, {
+        irq: irq as IrqLine,
+        sink,
+        waitForRts: true,
+        later: (task) => setTimeout(task, SERIAL_DELAY_MS),
+      });
     } else if (index === I8042) {
       this.#i8042 = new I8042Back(state, irq as IrqLine);
     } else if (device.create !== undefined) {

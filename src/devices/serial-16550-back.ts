@@ -25,6 +25,11 @@ export interface SerialBackOptions {
    * in part.
    */
   readonly waitForRts?: boolean;
+  /**
+   * Runs a task a little later (default: at once). The guest tells of output only when the ring was empty:
+   * what is drained a millisecond later is one wake-up for a line of text instead of one for each byte.
+   */
+  readonly later?: (task: () => void) => void;
 }
 
 /** The device side of one UART. */
@@ -41,6 +46,7 @@ export class SerialBack {
   readonly #irq: IrqLine;
   readonly #sink: ByteSink;
   readonly #waitForRts: boolean;
+  readonly #later: (task: () => void) => void;
   #sinkReady = true;
 
   constructor(state: Int32Array, options: SerialBackOptions) {
@@ -49,12 +55,15 @@ export class SerialBack {
     this.#irq = options.irq;
     this.#sink = options.sink;
     this.#waitForRts = options.waitForRts ?? false;
+    this.#later = options.later ?? ((task) => task());
   }
 
   /** Takes an event that a front posted (devices/events.ts). */
   handleEvent(event: number): void {
     if (event === SERIAL_TRANSMIT) {
-      if (this.#sinkReady) this.drain();
+      this.#later(() => {
+        if (this.#sinkReady) this.drain();
+      });
     } else if (event === SERIAL_RECEIVE_EMPTY || event === SERIAL_RTS_RAISED) {
       this.onReceiveRoom?.();
     }
