@@ -19,34 +19,42 @@ export interface SerialPort {
 
 /** The host's end of the guest's serial port. */
 export class Console implements ByteSink {
-  readonly #readers = new Set<(bytes: Uint8Array) => void>();
+  #readers: readonly { readonly take: (bytes: Uint8Array) => void }[] = [];
   readonly #history: Uint8Array[] = [];
   #historyBytes = 0;
   #port: SerialPort | undefined;
   #held = 0;
   readonly #input: { bytes: Uint8Array; done: () => void }[] = [];
+  #pumping = false;
+  #closed = false;
 
   /** Joins the console to its serial port. */
   connect(port: SerialPort): void {
     this.#port = port;
+    this.pump();
   }
 
   /** ByteSink: takes the guest's output. */
   write(bytes: Uint8Array): boolean {
-    this.#history.push(bytes);
-    this.#historyBytes += bytes.length;
-    while (this.#historyBytes > HISTORY_BYTES_MAX && this.#history.length > 1) {
+    const kept = bytes.subarray(-HISTORY_BYTES_MAX);
+    this.#history.push(kept);
+    this.#historyBytes += kept.length;
+    while (this.#historyBytes > HISTORY_BYTES_MAX) {
       this.#historyBytes -= this.#history.shift()?.length ?? 0;
     }
-    for (const reader of this.#readers) reader(bytes);
+    // Who joins meanwhile finds these bytes in the history.
+    for (const reader of this.#readers) reader.take(bytes);
     return this.#held === 0;
   }
 
   /** Calls `reader` with all output from now on, after what the history still holds if `replay`. */
   read(reader: (bytes: Uint8Array) => void, replay = false): () => void {
     if (replay) for (const bytes of [...this.#history]) reader(bytes);
-    this.#readers.add(reader);
-    return () => this.#readers.delete(reader);
+    const entry = { take: reader };
+    this.#readers = [...this.#readers, entry];
+    return () => {
+      this.#readers = this.#readers.filter((other) => other !== entry);
+    };
   }
 
   /** The last output, at most 64 KiB. */
@@ -66,32 +74,44 @@ export class Console implements ByteSink {
     };
   }
 
-  /** Sends bytes to the guest; fulfilled when it has taken all of them, or will never. */
+  /** Sends a copy of bytes to the guest; fulfilled when it has taken all of them, or will never. */
   send(bytes: Uint8Array): Promise<void> {
-    if (bytes.length === 0) return Promise.resolve();
+    if (bytes.length === 0 || this.#closed) return Promise.resolve();
     return new Promise((done) => {
-      this.#input.push({ bytes, done });
+      this.#input.push({ bytes: bytes.slice(), done });
       if (this.#input.length === 1) this.pump();
     });
   }
 
   /** Pushes what waits; called when the guest may take more. */
   pump(): void {
-    while (this.#input.length > 0) {
-      const { bytes, done } = this.#input[0];
-      const taken = this.#port?.push(bytes) ?? 0;
-      if (taken < bytes.length) {
-        this.#input[0] = { bytes: bytes.subarray(taken), done };
-        return;
-      }
-      this.#input.shift();
-      done();
+    // The port may hear of more room while it is given bytes: the loop below is about to use it.
+    if (this.#pumping) return;
+    this.#pumping = true;
+    try {
+      while (this.#pushFirst());
+    } finally {
+      this.#pumping = false;
     }
   }
 
   /** The guest is gone: what it did not read is dropped and its senders go on. */
   close(): void {
+    this.#closed = true;
     this.#port = undefined;
     for (const { done } of this.#input.splice(0)) done();
+  }
+
+  /** Pushes what waits first; false when nothing could be. */
+  #pushFirst(): boolean {
+    const first = this.#input[0];
+    const taken = first === undefined ? 0 : (this.#port?.push(first.bytes) ?? 0);
+    if (taken === 0) return false;
+    first.bytes = first.bytes.subarray(taken);
+    if (first.bytes.length === 0) {
+      this.#input.shift();
+      first.done();
+    }
+    return true;
   }
 }
