@@ -37,10 +37,11 @@ export function iterate<T>(source: Observable<T>, signal?: AbortSignal): AsyncIt
   const buffered: T[] = [];
   let ended = false;
   let failure: unknown;
-  let wake: (() => void) | undefined;
+  let waiting: (() => void)[] = [];
   const news = () => {
-    wake?.();
-    wake = undefined;
+    const woken = waiting;
+    waiting = [];
+    for (const wake of woken) wake();
   };
   const end = (error?: unknown) => {
     ended = true;
@@ -67,7 +68,7 @@ export function iterate<T>(source: Observable<T>, signal?: AbortSignal): AsyncIt
         if (failure !== undefined) throw failure;
         if (ended) return { done: true, value: undefined };
         await new Promise<void>((resolve) => {
-          wake = resolve;
+          waiting.push(resolve);
         });
       }
     },
