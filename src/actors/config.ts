@@ -6,6 +6,7 @@
  * their own errors.
  */
 import { readFileSync } from "node:fs";
+import { inspect } from "node:util";
 import { VCPU_COUNT_MAX } from "../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../boot/memory-map.js";
 import { EstaloError, hostError } from "../errors.js";
@@ -92,11 +93,13 @@ export interface CheckedConfig {
 
 const DEFAULT_MEMORY_MIB = 256;
 
-function invalid(field: string, expected: string, got: unknown): EstaloError {
+function invalid(field: string, expected: string, value: unknown): EstaloError {
+  // Whatever it is, it is shown as text: the error crosses threads and JSON.
+  const got = typeof value === "string" ? JSON.stringify(value) : inspect(value, { depth: 1 });
   return new EstaloError(
     "ERR_ESTALO_CONFIG_INVALID",
-    `${field}: expected ${expected}, got ${JSON.stringify(got) ?? String(got)}`,
-    { data: { field, expected, got: got ?? null } },
+    `${field}: expected ${expected}, got ${got}`,
+    { data: { field, expected, got } },
   );
 }
 
@@ -142,7 +145,7 @@ function checkDrive(drive: DriveConfig, index: number): CheckedDrive {
   const where = `drives[${index}]`;
   onlyFields(where, drive, DRIVE_FIELDS);
   const id = drive.id ?? `drive${index}`;
-  if (!/^[\p{L}\p{N}_]{1,64}$/u.test(id)) {
+  if (typeof id !== "string" || !/^[\p{L}\p{N}_]{1,64}$/u.test(id)) {
     throw invalid(`${where}.id`, "1 to 64 letters, digits and underscores", id);
   }
   const isRoot = boolean(`${where}.isRoot`, drive.isRoot ?? false);
@@ -180,7 +183,12 @@ function checkDrives(drives: readonly DriveConfig[]): CheckedDrive[] {
 }
 
 function readTemplate(template: CpuTemplateConfig | undefined): unknown {
-  if (typeof template !== "string") return template;
+  if (template === undefined) return undefined;
+  if (typeof template === "object" && template !== null && !Array.isArray(template))
+    return template;
+  if (typeof template !== "string" || template.length === 0) {
+    throw invalid("cpuTemplate", "a template or the path of one", template);
+  }
   let json: string;
   try {
     json = readFileSync(template, "utf8");
@@ -192,6 +200,12 @@ function readTemplate(template: CpuTemplateConfig | undefined): unknown {
   } catch (error) {
     throw new EstaloError("ERR_ESTALO_CPU_TEMPLATE", `${template}: ${(error as Error).message}`);
   }
+}
+
+/** What a command line may not hold is prepareBoot's to say; here only that it is text. */
+function checkBootArgs(bootArgs: unknown): string | undefined {
+  if (bootArgs === undefined || typeof bootArgs === "string") return bootArgs;
+  throw invalid("bootArgs", "a string", bootArgs);
 }
 
 const CONFIG_FIELDS = [
@@ -217,7 +231,7 @@ const CONFIG_FIELDS = [
 export function checkConfig(config: MicroVmConfig & { readonly kernel: string }): CheckedConfig {
   onlyFields("config", config, CONFIG_FIELDS);
   const id = config.id ?? `vm-${Math.random().toString(36).slice(2, 10)}`;
-  if (!/^[A-Za-z0-9-]{1,64}$/.test(id)) {
+  if (typeof id !== "string" || !/^[A-Za-z0-9-]{1,64}$/.test(id)) {
     throw invalid("id", "1 to 64 letters, digits and hyphens", id);
   }
   const vcpuCount = integer("vcpuCount", config.vcpuCount ?? 1, 1, VCPU_COUNT_MAX);
@@ -242,7 +256,7 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     id,
     kernel: text("kernel", config.kernel),
     initrd: config.initrd === undefined ? undefined : text("initrd", config.initrd),
-    bootArgs: config.bootArgs,
+    bootArgs: checkBootArgs(config.bootArgs),
     vcpuCount,
     smt,
     memoryMib,
