@@ -54,7 +54,7 @@ export class DiskBench {
   constructor(
     content: Uint8Array,
     create: (bench: DiskBench, file: DiskFile) => Backend,
-    options: { readonly parent?: string; readonly readOnly?: boolean } = {},
+    options: { readonly parent?: string | undefined; readonly readOnly?: boolean } = {},
   ) {
     this.folder = mkdtempSync(join(options.parent ?? tmpdir(), "estalo-disk-"));
     this.path = join(this.folder, "disk");
