@@ -30,7 +30,6 @@ export const ERROR_FAMILIES = {
   // The moment.
   ERR_ESTALO_STATE: "state",
   ERR_ESTALO_ABORTED: "state",
-  ERR_ESTALO_TIMEOUT: "state",
   // The guest.
   ERR_ESTALO_GUEST_FAULT: "guest",
   ERR_ESTALO_VCPU_STOPPED: "guest",
@@ -107,7 +106,7 @@ export class EstaloError extends Error {
 /** True for an Estalo error, also one from another copy of the package. */
 export function isEstaloError(value: unknown): value is EstaloError {
   return value instanceof Error && typeof (value as { code?: unknown }).code === "string"
-    ? (value as unknown as { code: string }).code in ERROR_FAMILIES
+    ? Object.hasOwn(ERROR_FAMILIES, (value as unknown as { code: string }).code)
     : false;
 }
 
@@ -118,7 +117,10 @@ export function toEstaloError(value: unknown, code: ErrorCode = "ERR_ESTALO_BUG"
   return new EstaloError(code, text);
 }
 
-/** A system call that failed: operation, object and errno, with the system error as its cause. */
+/**
+ * A system call that failed, by operation, object and errno (in `data`, too). What is no system error keeps
+ * its own text, as the cause.
+ */
 export function hostError(
   operation: string,
   object: string,
@@ -127,9 +129,11 @@ export function hostError(
   hint?: string,
 ): EstaloError {
   const system = error as NodeJS.ErrnoException;
-  const errno = typeof system?.code === "string" ? system.code : "unknown error";
-  return new EstaloError(code, `${operation} ${object}: ${errno}`, {
-    data: { operation, object, errno },
+  const errno = typeof system?.code === "string" ? system.code : undefined;
+  const text = errno ?? (error instanceof Error ? error.message : String(error));
+  return new EstaloError(code, `${operation} ${object}: ${text}`, {
+    data: { operation, object, ...(errno === undefined ? {} : { errno }) },
+    ...(errno === undefined ? { cause: error } : {}),
     ...(hint === undefined ? {} : { hint }),
   });
 }
