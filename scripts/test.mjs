@@ -15,6 +15,8 @@ const bin = (name) => join(root, "node_modules/.bin", name);
 const scratch = mkdtempSync(join(tmpdir(), "estalo-test-"));
 /** Time the testbed has for the guest specs, s. */
 const TESTBED_LIMIT_S = 1500;
+/** Its memory: the largest guest has 6 GiB. */
+const TESTBED_MEMORY_MIB = 9000;
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const report = [];
@@ -84,13 +86,14 @@ else
 if (process.argv.includes("--no-testbed")) {
   count("guest specs in the testbed", 0, 0, 1, "--no-testbed");
 } else {
+  check("Debian guest image for the testbed", "bash", ["spec/guest/images/debian"]);
   const out = mkdtempSync(join(tmpdir(), "estalo-testbed-"));
   const testbed = [
     join(root, "spec/testbed/testbed"),
     "-t",
     String(TESTBED_LIMIT_S),
     "-m",
-    "8192",
+    String(TESTBED_MEMORY_MIB),
     "--",
   ];
   const env = { TESTBED_OUT: out };
