@@ -33,8 +33,7 @@ describe("prepareBoot", () => {
     expect(boot).toMatchObject({
       protocol: "pvh",
       entry: 0x1000010,
-      commandLine:
-        `${DEFAULT_BOOT_ARGS} pci=off root=/dev/vda ro ` + "virtio_mmio.device=4K@0xc0001000:5",
+      commandLine: `${DEFAULT_BOOT_ARGS} pci=off root=/dev/vda ro virtio_mmio.device=4K@0xc0001000:5`,
       bytesLoaded: 64 + 5000,
       registers: { regs: { rip: 0x1000010n, rbx: 0x6000n }, sregs: { cr0: 0x11n } },
     });

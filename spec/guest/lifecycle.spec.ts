@@ -67,7 +67,7 @@ describe("the end of a microVM", () => {
       code: "ERR_ESTALO_VCPU_STOPPED",
       data: { vcpu: 0, registers: { rip: "0x30000000" } },
     });
-    expect((exit.error?.data?.lastExits as string[]).join()).toContain("write 0x3f8 1 bytes: 0x78");
+    expect(String(exit.error?.data?.lastExits)).toContain("write 0x3f8 1 bytes: 0x78");
     expect(vm.state).toBe("failed");
   });
 

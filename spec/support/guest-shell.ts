@@ -1,0 +1,66 @@
+/**
+ * A shell on a guest's serial console: types commands, and gives what they print.
+ *
+ * Works on any shell with a prompt: each command is followed by an `echo` of a mark, which the typed line
+ * itself does not contain in one piece.
+ */
+import type { MicroVm } from "estalo";
+
+/** What one command did. */
+export interface CommandResult {
+  readonly status: number;
+  readonly output: string;
+}
+
+/** See the file's header. */
+export class GuestShell {
+  readonly #vm: MicroVm;
+  #text = "";
+  #news: (() => void)[] = [];
+  #count = 0;
+
+  /** Listens from now on; all that the console said is in `transcript`. */
+  constructor(vm: MicroVm) {
+    this.#vm = vm;
+    vm.console.read((bytes) => {
+      this.#text += Buffer.from(bytes).toString("latin1");
+      for (const wake of this.#news.splice(0)) wake();
+    }, true);
+    void vm.wait().then(() => {
+      for (const wake of this.#news.splice(0)) wake();
+    });
+  }
+
+  get transcript(): string {
+    return this.#text;
+  }
+
+  /** Waits until the console has said this (since `from`); rejects with its last lines when the guest ends. */
+  async until(wanted: RegExp, from = 0): Promise<RegExpExecArray> {
+    for (;;) {
+      const found = wanted.exec(this.#text.slice(from));
+      if (found !== null) return found;
+      if (this.#vm.state === "stopped" || this.#vm.state === "failed") {
+        throw new Error(`the guest ended before ${wanted}:\n${this.#text.slice(-2000)}`);
+      }
+      await new Promise<void>((resolve) => this.#news.push(resolve));
+    }
+  }
+
+  /** Types a line without waiting for anything. */
+  async type(line: string): Promise<void> {
+    await this.#vm.console.send(Buffer.from(`${line}\n`));
+  }
+
+  /** Runs a command line to its end. */
+  async run(line: string): Promise<CommandResult> {
+    const from = this.#text.length;
+    const mark = `mark${++this.#count}`;
+    await this.type(`${line}; echo "${mark.slice(0, 4)}""${mark.slice(4)}=$?="`);
+    const found = await this.until(new RegExp(`${mark}=([0-9]+)=`), from);
+    const text = this.#text.slice(from, from + found.index).replaceAll("\r", "");
+    // The first line is the echo of what was typed; long ones wrap, so it is cut at our own words.
+    const output = text.slice(text.indexOf("=$?=") + 5).replace(/^"?\s*\n?/, "");
+    return { status: Number(found[1]), output };
+  }
+}
