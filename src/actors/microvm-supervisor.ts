@@ -39,13 +39,13 @@ import { createSharedBlock } from "./shared-block.js";
 import { type Timings, TimingsRecorder } from "./timings.js";
 import { VcpuGroup } from "./vcpu-group.js";
 
-/** Legal moves; everything else raises ERR_ESTALO_STATE. */
+/** What a call may make of each state; the end comes from any. Everything else raises ERR_ESTALO_STATE. */
 const NEXT: Readonly<Record<MicroVmState, readonly MicroVmState[]>> = {
-  created: ["starting", "stopping"],
-  starting: ["running", "stopping"],
-  running: ["paused", "stopping"],
-  paused: ["running", "stopping"],
-  stopping: ["stopped", "failed"],
+  created: ["starting"],
+  starting: [],
+  running: ["paused"],
+  paused: ["running"],
+  stopping: [],
   stopped: [],
   failed: [],
 };
@@ -71,7 +71,7 @@ export class MicrovmSupervisor {
   readonly #vcpus: VcpuGroup;
   #state: MicroVmState = "created";
   #guestStatus: number | undefined;
-  #ending: Promise<void> | undefined;
+  #ending = false;
   /** The last change of state that takes time: the next one waits for it. */
   #transition: Promise<void> = Promise.resolve();
   #resolveExit: (exit: MicroVmExit) => void = () => {};
@@ -151,7 +151,7 @@ export class MicrovmSupervisor {
       this.#timings.begin();
       await this.#vcpus.attach();
       this.#timings.end("threadsMs");
-      if (this.#ending !== undefined) return;
+      if (this.#ending) return;
       this.#timings.entered();
       this.#run();
     });
@@ -171,7 +171,7 @@ export class MicrovmSupervisor {
     return this.#change("running", async () => {
       await this.#vcpus.attach();
       this.#board.resume();
-      if (this.#ending === undefined) this.#vcpus.run(this.#onShutdown);
+      if (!this.#ending) this.#vcpus.run(this.#onShutdown);
     });
   }
 
@@ -237,9 +237,10 @@ export class MicrovmSupervisor {
   /** Runs `work` as the transition to `target`, after the transition before it. */
   #change(target: MicroVmState, work: () => Promise<void>): Promise<void> {
     this.#require(NEXT[this.#state].includes(target), `go from ${this.#state} to ${target}`);
-    this.#setState(target);
     const done = this.#transition.then(work);
     this.#transition = done.catch((error) => this.#fail(toEstaloError(error)));
+    // Last: who hears of it may ask for the next change at once, which comes after this one.
+    this.#setState(target);
     return done;
   }
 
@@ -274,24 +275,32 @@ export class MicrovmSupervisor {
 
   /** Ends the microVM for this reason; the first reason stands. */
   #end(reason: ExitReason, error?: EstaloError): void {
-    if (this.#ending !== undefined) return;
+    if (this.#ending) return;
+    this.#ending = true;
     this.#setState("stopping");
-    this.#ending = this.#tearDown(reason, error);
+    void this.#tearDown(reason, error);
   }
 
+  /** Frees everything, whatever fails meanwhile: never rejects. */
   async #tearDown(reason: ExitReason, error: EstaloError | undefined): Promise<void> {
     let failure = error;
-    try {
-      await this.#transition;
-      await this.#vcpus.leave();
-      await this.#board.quiesce();
-      this.#board.serial.drain();
-      await this.#vcpus.detach();
-    } catch (cause) {
-      failure ??= toEstaloError(cause);
+    const steps = [
+      () => this.#transition,
+      () => this.#vcpus.leave(),
+      () => this.#board.quiesce(),
+      () => this.#board.serial.drain(),
+      () => this.#vcpus.detach(),
+    ];
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (cause) {
+        failure ??= toEstaloError(cause);
+      }
     }
     this.console.close();
-    this.#closeAll();
+    const unclosed = this.#closeAll();
+    failure ??= unclosed;
     const actual = failure === undefined ? reason : "failed";
     const exit: MicroVmExit = {
       reason: actual,
@@ -305,8 +314,17 @@ export class MicrovmSupervisor {
     this.#resolveExit(exit);
   }
 
-  #closeAll(): void {
-    for (const close of this.#closers.splice(0).reverse()) close();
+  /** Closes what is owned, in reverse, each once; the first failure, if there was one. */
+  #closeAll(): EstaloError | undefined {
+    let failure: EstaloError | undefined;
+    for (const close of this.#closers.splice(0).reverse()) {
+      try {
+        close();
+      } catch (error) {
+        failure ??= toEstaloError(error);
+      }
+    }
+    return failure;
   }
 
   #setState(state: MicroVmState): void {

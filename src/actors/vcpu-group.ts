@@ -6,7 +6,7 @@
  * Threads are asked for when the group is made, so that they start while the machine is being built.
  * A thread that dies, or a vCPU that cannot go on, is reported once; nothing waits for a dead thread.
  */
-import { EstaloError } from "../errors.js";
+import { EstaloError, toEstaloError } from "../errors.js";
 import { VCPU_REGS } from "../native/binding.js";
 import { KVM_REGS } from "../native/kvm-structs.js";
 import * as k from "../native/layouts.js";
@@ -95,10 +95,10 @@ export class VcpuGroup {
       Atomics.store(control, k.VCPU_CONTROL_PENDING_OFFSET / 4, 0);
     }
     this.#running = this.#threads.map((thread, vcpu) =>
-      thread.run().then(
-        (outcome) => this.#returned(vcpu, outcome, onShutdown),
-        (error: EstaloError) => this.#onFailed(error),
-      ),
+      thread
+        .run()
+        .then((outcome) => this.#returned(vcpu, outcome, onShutdown))
+        .catch((error) => this.#onFailed(toEstaloError(error))),
     );
   }
 
