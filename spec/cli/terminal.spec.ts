@@ -45,7 +45,9 @@ describe("typedInput", () => {
 describe("RawMode", () => {
   it("gives the terminal back once, also when the process just ends", () => {
     const setRawMode = vi.fn();
-    const raw = new RawMode({ setRawMode, destroyed: false } as unknown as ReadStream);
+    const stopOutput = vi.fn();
+    const input = { setRawMode, destroyed: false } as unknown as ReadStream;
+    const raw = new RawMode(input, stopOutput);
     const handlers = process.listenerCount("exit");
     raw.enter();
     raw.enter();
@@ -53,6 +55,7 @@ describe("RawMode", () => {
     (process.listeners("exit").at(-1) as (code: number) => void)(0);
     raw.leave();
     expect(setRawMode.mock.calls).toEqual([[true], [false]]);
+    expect(stopOutput).toHaveBeenCalledOnce();
     expect(process.listenerCount("exit")).toBe(handlers);
   });
 });

@@ -4,21 +4,34 @@
  * Node restores it too when the process ends in order; the `exit` handler here is for ends that come while
  * the guest has the terminal and a message still has to be read.
  */
+import { spawnSync } from "node:child_process";
 import type { ReadStream } from "node:tty";
 
-/** Raw mode of one terminal. */
+/**
+ * Node's raw mode still makes CR LF of every LF, which a full-screen program in the guest does not expect:
+ * its own terminal did that already. Only stty(1) can say so; without it such programs look odd, no more.
+ */
+function stopOutputProcessing(): void {
+  spawnSync("stty", ["-opost"], { stdio: ["inherit", "ignore", "ignore"] });
+}
+
+/** Raw mode of one terminal, our standard input. */
 export class RawMode {
   readonly #input: ReadStream;
+  readonly #stopOutputProcessing: () => void;
   readonly #onExit = () => this.leave();
   #isRaw = false;
 
-  constructor(input: ReadStream) {
+  constructor(input: ReadStream, stopOutput: () => void = stopOutputProcessing) {
     this.#input = input;
+    this.#stopOutputProcessing = stopOutput;
   }
 
   enter(): void {
     if (this.#isRaw) return;
+    // Node keeps the settings of before, and leaving brings all of them back.
     this.#input.setRawMode(true);
+    this.#stopOutputProcessing();
     this.#isRaw = true;
     process.once("exit", this.#onExit);
   }
