@@ -2,6 +2,7 @@
  * The life of a microVM, with guests of a few instructions: every end, every change of state, and what is
  * left afterwards.
  */
+import { spawnSync } from "node:child_process";
 import { type ExitReason, MicroVm, type MicroVmConfig } from "estalo";
 import { afterAll, describe, expect, it } from "vitest";
 import { holdings, threadNames } from "../support/guest-host.js";
@@ -206,6 +207,18 @@ describe("waiting with a signal", () => {
       cause: reason,
     });
     expect(vm.state).toBe("running");
+  });
+});
+
+describe("a program given on Node's command line", () => {
+  it("runs a microVM: its threads do not take over the options of its main module", () => {
+    const kernel = scratch.guest("inline", TINY_GUESTS.poweroff);
+    const script = `import { MicroVm } from "estalo";
+      const vm = await MicroVm.create({ kernel: ${JSON.stringify(kernel)}, bootArgs: "" });
+      await vm.start();
+      console.log((await vm.wait()).reason);`;
+    const args = ["--input-type=module", "-e", script];
+    expect(spawnSync(process.execPath, args, { encoding: "utf8" }).stdout).toBe("poweroff\n");
   });
 });
 

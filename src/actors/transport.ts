@@ -48,6 +48,8 @@ export class VcpuThreadHandle {
     this.#worker = new Worker(workerFile(), {
       name: "estalo-vcpu",
       env: SHARE_ENV,
+      // Not the process's own: --input-type, --import and the like are about its main module.
+      execArgv: [],
       resourceLimits: RESOURCE_LIMITS,
       trackUnmanagedFds: false,
     });
