@@ -216,6 +216,7 @@ export class DeviceBoard {
   /** Pause: fulfilled when no back touches guest memory any more. The vCPUs stand still already. */
   async quiesce(): Promise<void> {
     this.drain();
+    this.#serial?.flush();
     await Promise.all(this.transports.map((transport) => transport.quiesce()));
   }
 
@@ -248,16 +249,14 @@ export class DeviceBoard {
     );
   }
 
-  /** A later turn of the event loop: what a busy queue leaves for others to go first. */
-  #defer(device: string, task: () => void): void {
-    setImmediate(() => {
-      if (this.#watches.length === 0) return;
-      try {
-        task();
-      } catch (error) {
-        this.#failed(device, toEstaloError(error));
-      }
-    });
+  /** What a device put off, unless the board was closed meanwhile. */
+  #runLater(device: string, task: () => void): void {
+    if (this.#watches.length === 0) return;
+    try {
+      task();
+    } catch (error) {
+      this.#failed(device, toEstaloError(error));
+    }
   }
 
   #createBack(
@@ -274,7 +273,7 @@ export class DeviceBoard {
         irq: irq as IrqLine,
         sink,
         waitForRts: true,
-        later: (task) => setTimeout(task, SERIAL_DELAY_MS),
+        later: (task) => setTimeout(() => this.#runLater(device.name, task), SERIAL_DELAY_MS),
       });
     } else if (index === I8042) {
       this.#i8042 = new I8042Back(state, irq as IrqLine);
@@ -285,7 +284,8 @@ export class DeviceBoard {
           memory,
           irq: irq as IrqLine,
           onNeedsReset: (reason) => this.#events.onNeedsReset(device.name, reason),
-          defer: (task) => this.#defer(device.name, task),
+          // A later turn of the event loop: what a busy queue leaves for others to go first.
+          defer: (task) => setImmediate(() => this.#runLater(device.name, task)),
         },
         device.create,
       );

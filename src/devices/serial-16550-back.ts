@@ -61,12 +61,15 @@ export class SerialBack {
   /** Takes an event that a front posted (devices/events.ts). */
   handleEvent(event: number): void {
     if (event === SERIAL_TRANSMIT) {
-      this.#later(() => {
-        if (this.#sinkReady) this.drain();
-      });
+      this.#later(() => this.flush());
     } else if (event === SERIAL_RECEIVE_EMPTY || event === SERIAL_RTS_RAISED) {
       this.onReceiveRoom?.();
     }
+  }
+
+  /** Hands over what waits for more output, at once; for a pause. Does nothing while the sink wants no more. */
+  flush(): void {
+    if (this.#sinkReady) this.drain();
   }
 
   /** Hands everything sent to the sink, until it says that it wants no more. */
