@@ -1,0 +1,71 @@
+/**
+ * The examples in the documents: every block that is marked as run is run, as a program of its own.
+ *
+ * The mark is a comment on the line before the block. Blocks are TypeScript or JavaScript; esbuild makes of
+ * them what this Node.js understands, and they import the built package by its name.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { transform } from "esbuild";
+import { describe, expect, it } from "vitest";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const MARKED_BLOCK = /<!-- example: runs -->\n```(js|ts)\n(.*?)```/gs;
+
+interface Example {
+  readonly language: "js" | "ts";
+  readonly code: string;
+}
+
+function examplesOf(document: string): Example[] {
+  const markdown = readFileSync(`${root}${document}`, "utf8");
+  return [...markdown.matchAll(MARKED_BLOCK)].map(([, language, code]) => ({
+    language: language as Example["language"],
+    code,
+  }));
+}
+
+async function runExample({ language, code }: Example) {
+  const { code: program } = await transform(code, { loader: language, target: "node20" });
+  const child = spawn(process.execPath, ["--input-type=module"], { cwd: root });
+  child.stdin.end(program);
+  const ended = once(child, "close");
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const [status] = await ended;
+  return { status, stdout, stderr };
+}
+
+/** What each example prints, in the order of the document. */
+const DOCUMENTS: readonly (readonly [string, readonly RegExp[]])[] = [
+  [
+    "README.md",
+    [/^Linux \S*6\.1\.\S* x86_64\r?\npoweroff, status 0, \d+ ms to the guest's init\n$/],
+  ],
+  [
+    "docs/library.md",
+    [
+      /^from the guest\r?\npoweroff, status 3, exit code 3\n$/,
+      /paused after \d+ exits\nport writes: \d+; the last exit took \d+ ticks\n$/,
+    ],
+  ],
+];
+
+describe.each(DOCUMENTS)("the examples of %s", (document, expected) => {
+  const examples = examplesOf(document);
+
+  it("are all known here", () => {
+    expect(examples.length).toBe(expected.length);
+  });
+
+  it.each(expected.map((output, index) => [index + 1, output] as const))(
+    "number %i runs and prints what it says",
+    async (number, output) => {
+      const { status, stdout, stderr } = await runExample(examples[number - 1]);
+      expect(stdout, stderr).toMatch(output);
+      expect(status, stderr).toBe(0);
+    },
+  );
+});
