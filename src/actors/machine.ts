@@ -27,6 +27,11 @@ import type { SharedBlock } from "./shared-block.js";
 
 export const KVM_DEVICE = "/dev/kvm";
 
+const PERMISSION_HINT = `sudo usermod -aG kvm "$USER" and log in again; estalo doctor checks it`;
+const MISSING_HINT =
+  "enable virtualisation in the firmware or the cloud instance, then modprobe kvm_intel or kvm_amd; " +
+  "estalo doctor explains";
+
 /** What Estalo needs of KVM; Firecracker's list, without what it uses for snapshots only. */
 export const REQUIRED_CAPABILITIES = {
   KVM_CAP_IRQCHIP: k.KVM_CAP_IRQCHIP,
@@ -48,36 +53,32 @@ export function openKvm(
   path = KVM_DEVICE,
   capabilities: Capabilities = Object.entries(REQUIRED_CAPABILITIES),
 ): NativeKvm {
-  let kvm: NativeKvm;
+  let kvm: NativeKvm | undefined;
   try {
     kvm = new (native().Kvm)(path);
-  } catch (error) {
-    if (error instanceof EstaloError) throw error;
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === "EACCES" || code === "EPERM") {
-      throw hostError(
-        "open",
-        path,
-        error,
-        "ERR_ESTALO_KVM_PERMISSION",
-        `sudo usermod -aG kvm "$USER" and log in again; estalo doctor checks it`,
-      );
-    }
-    throw hostError(
-      "open",
-      path,
-      error,
-      "ERR_ESTALO_KVM_MISSING",
-      "enable virtualisation in the firmware or the cloud instance, then modprobe kvm_intel or kvm_amd; estalo doctor explains",
-    );
-  }
-  try {
     checkKvm(kvm, capabilities);
+    return kvm;
   } catch (error) {
-    kvm.close();
-    throw error;
+    kvm?.close();
+    throw error instanceof EstaloError ? error : kvmError(path, error);
   }
-  return kvm;
+}
+
+function kvmError(path: string, error: unknown): EstaloError {
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  const operation = syscall ?? "open";
+  switch (code) {
+    case "EACCES":
+    case "EPERM":
+      return hostError(operation, path, error, "ERR_ESTALO_KVM_PERMISSION", PERMISSION_HINT);
+    case "ENOENT":
+    case "ENODEV":
+    case "ENXIO":
+    case "ENOTTY":
+      return hostError(operation, path, error, "ERR_ESTALO_KVM_MISSING", MISSING_HINT);
+    default:
+      return hostError(operation, path, error);
+  }
 }
 
 function checkKvm(kvm: NativeKvm, capabilities: Capabilities): void {
