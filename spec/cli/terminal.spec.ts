@@ -45,7 +45,7 @@ describe("typedInput", () => {
 describe("RawMode", () => {
   it("gives the terminal back once, also when the process just ends", () => {
     const setRawMode = vi.fn();
-    const stopOutput = vi.fn();
+    const stopOutput = vi.fn(() => Promise.resolve());
     const input = { setRawMode, destroyed: false } as unknown as ReadStream;
     const raw = new RawMode(input, stopOutput);
     const handlers = process.listenerCount("exit");

@@ -1,11 +1,15 @@
 /**
- * The `estalo` command: finds the verb and ends with its status. What a verb needs is loaded when it is its
- * turn, so that each starts as fast as it can.
+ * The `estalo` command: finds the verb and ends with its status. What runs microVMs is loaded when it is
+ * needed, so that everything else answers at once.
  */
 import { readFileSync } from "node:fs";
 import { EXIT_FAILURE } from "../actors/exit-code.js";
+import { vcpuThreads } from "../actors/transport.js";
 import { nearest, type ParsedArguments, parseArguments, usageError } from "./arguments.js";
+import { completionScript } from "./completion.js";
+import { overview, verbHelp } from "./help.js";
 import { errorText, flush } from "./report.js";
+import { runOptions } from "./run-options.js";
 import {
   COMPLETION_VERB,
   DEMO_VERB,
@@ -22,34 +26,41 @@ const HANDLERS = new Map<VerbSpec, (parsed: ParsedArguments) => Promise<number> 
   [
     RUN_VERB,
     async (parsed) => {
-      const [{ runOptions }, { run }] = await Promise.all([
-        import("./run-options.js"),
-        import("./run.js"),
-      ]);
-      return run(runOptions(parsed));
+      const options = runOptions(parsed);
+      startThreads(options.vcpuCount);
+      return (await import("./vm-verbs.js")).run(options);
     },
   ],
-  [DEMO_VERB, async (parsed) => (await import("./demo.js")).demo(parsed.switches.has("verbose"))],
+  [
+    DEMO_VERB,
+    async (parsed) => {
+      startThreads();
+      return (await import("./vm-verbs.js")).demo(parsed.switches.has("verbose"));
+    },
+  ],
   [
     DOCTOR_VERB,
-    async (parsed) => (await import("./doctor.js")).doctor(parsed.switches.has("json")),
+    async (parsed) => (await import("./vm-verbs.js")).doctor(parsed.switches.has("json")),
   ],
-  [
-    COMPLETION_VERB,
-    async ({ operands }) => {
-      const script = (await import("./completion.js")).completionScript(operands[0]);
-      if (script === undefined) {
-        throw usageError("completion is for bash, zsh or fish", "estalo completion bash");
-      }
-      process.stdout.write(script);
-      return 0;
-    },
-  ],
+  [COMPLETION_VERB, ({ operands }) => showCompletion(operands[0])],
   [HELP_VERB, ({ operands }) => showHelp(operands[0])],
 ]);
 
-async function showHelp(name: string | undefined): Promise<number> {
-  const { overview, verbHelp } = await import("./help.js");
+/** A thread takes tens of milliseconds to start: as long as loading the rest does, beside it. */
+function startThreads(vcpuCount = 1): void {
+  vcpuThreads.prepare(vcpuCount);
+}
+
+function showCompletion(shell: string | undefined): number {
+  const script = completionScript(shell);
+  if (script === undefined) {
+    throw usageError("completion is for bash, zsh or fish", "estalo completion bash");
+  }
+  process.stdout.write(script);
+  return 0;
+}
+
+function showHelp(name: string | undefined): number {
   process.stdout.write(name === undefined ? overview() : verbHelp(findVerb(name)));
   return 0;
 }

@@ -10,7 +10,7 @@ import type { Writable } from "node:stream";
 import { defaultGuest } from "../actors/default-guest.js";
 import { EXIT_FAILURE, EXIT_TIMEOUT } from "../actors/exit-code.js";
 import type { MicroVmEvent, MicroVmExit } from "../actors/messages.js";
-import { vcpuThreads } from "../actors/transport.js";
+import { readFirecrackerConfig } from "../api/firecracker-config.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import { MicroVm } from "../microvm.js";
 import { type Attachment, attach } from "./attachment.js";
@@ -28,7 +28,6 @@ const DEFAULT_SIZE = { rows: 24, columns: 80 };
 
 /** Runs a microVM and says with which status to end. */
 export async function run(options: RunOptions): Promise<number> {
-  vcpuThreads.prepare(options.vcpuCount ?? 1);
   const { stderr } = process;
   const progress = new Progress(stderr, stderr.isTTY && !options.verbose && !options.json);
   const json = options.json ? new JsonLines(process.stdout) : undefined;
@@ -47,7 +46,6 @@ export async function run(options: RunOptions): Promise<number> {
 
 async function planRun(options: RunOptions): Promise<RunPlan> {
   if (options.configFile !== undefined) {
-    const { readFirecrackerConfig } = await import("../api/firecracker-config.js");
     const config = readFirecrackerConfig(options.configFile);
     const { name } = options;
     return { mode: "console", config: name === undefined ? config : { ...config, id: name } };
@@ -98,7 +96,8 @@ class Run {
   #status: number | undefined;
   #wasAsked = false;
   #hasEnded = false;
-  #metrics: MicroVm["metrics"] | undefined;
+  /** Kept when the drives are still there. */
+  #drives: MicroVm["metrics"]["drives"] = {};
 
   constructor(
     vm: MicroVm,
@@ -178,7 +177,7 @@ class Run {
   #onEvent(event: MicroVmEvent): void {
     this.#moments.take(event);
     if (event.type === "state" && event.state === "stopping") {
-      this.#metrics = this.#vm.metrics;
+      this.#drives = this.#vm.metrics.drives;
       this.#attachment.release();
     }
     // The last line comes when all output is out.
@@ -255,9 +254,10 @@ class Run {
       stderr.write(`estalo: ${FATAL_ENDS[exit.reason as keyof typeof FATAL_ENDS]}\n`);
     }
     const { timings } = this.#vm;
+    const metrics = { ...this.#vm.metrics, drives: this.#drives };
     if (this.#options.timings) stderr.write(timingsText(timings, this.#moments));
     const atMs = this.#moments.at("exited");
-    this.#json?.write({ type: "exited", exit, timings, metrics: this.#metrics, atMs });
+    this.#json?.write({ type: "exited", exit, timings, metrics, atMs });
   }
 }
 

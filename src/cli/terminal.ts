@@ -4,25 +4,26 @@
  * Node restores it too when the process ends in order; the `exit` handler here is for ends that come while
  * the guest has the terminal and a message still has to be read.
  */
-import { spawnSync } from "node:child_process";
 import type { ReadStream } from "node:tty";
 
 /**
  * Node's raw mode still makes CR LF of every LF, which a full-screen program in the guest does not expect:
  * its own terminal did that already. Only stty(1) can say so; without it such programs look odd, no more.
  */
-function stopOutputProcessing(): void {
-  spawnSync("stty", ["-opost"], { stdio: ["inherit", "ignore", "ignore"] });
+async function stopOutputProcessing(isWanted: () => boolean): Promise<void> {
+  const { spawnSync } = await import("node:child_process");
+  // The terminal may have been given back meanwhile.
+  if (isWanted()) spawnSync("stty", ["-opost"], { stdio: ["inherit", "ignore", "ignore"] });
 }
 
 /** Raw mode of one terminal, our standard input. */
 export class RawMode {
   readonly #input: ReadStream;
-  readonly #stopOutputProcessing: () => void;
+  readonly #stopOutputProcessing: typeof stopOutputProcessing;
   readonly #onExit = () => this.leave();
   #isRaw = false;
 
-  constructor(input: ReadStream, stopOutput: () => void = stopOutputProcessing) {
+  constructor(input: ReadStream, stopOutput = stopOutputProcessing) {
     this.#input = input;
     this.#stopOutputProcessing = stopOutput;
   }
@@ -31,8 +32,8 @@ export class RawMode {
     if (this.#isRaw) return;
     // Node keeps the settings of before, and leaving brings all of them back.
     this.#input.setRawMode(true);
-    this.#stopOutputProcessing();
     this.#isRaw = true;
+    void this.#stopOutputProcessing(() => this.#isRaw);
     process.once("exit", this.#onExit);
   }
 
