@@ -189,10 +189,19 @@ export class VcpuGroup {
         (exit) =>
           `${exit.isWrite ? "write" : "read"} ${hex(exit.address)} ${exit.sizeBytes} bytes: ${hex(Number(exit.data))} (KVM_EXIT ${exit.reason})`,
       );
+    const registers = registersOf(machine, vcpu);
+    return EstaloError.fromRecord({ ...record, data: { ...record.data, registers, lastExits } });
+  }
+}
+
+/** The vCPU's registers as text; none where KVM does not give them any more. */
+function registersOf(machine: Machine, vcpu: number): Record<string, string> {
+  try {
     const regs = KVM_REGS.read(machine.vcpus[vcpu].getStruct(VCPU_REGS));
-    const registers = Object.fromEntries(
+    return Object.fromEntries(
       Object.entries(regs).map(([name, value]) => [name, `0x${BigInt(value).toString(16)}`]),
     );
-    return EstaloError.fromRecord({ ...record, data: { ...record.data, registers, lastExits } });
+  } catch {
+    return {};
   }
 }
