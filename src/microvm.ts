@@ -5,8 +5,8 @@ import type { Observable } from "rxjs";
 import { checkConfig, type MicroVmConfig } from "./actors/config.js";
 import type { Console } from "./actors/console.js";
 import { defaultGuestConfig } from "./actors/default-guest.js";
-import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
+import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
 import type { Timings } from "./actors/timings.js";
 import { EstaloError } from "./errors.js";
 import type { TraceReader } from "./native/trace-ring.js";
@@ -104,21 +104,21 @@ export class MicroVm implements AsyncDisposable {
   }
 
   /** Enters the guest. Only once, and only from "created" (else ERR_ESTALO_STATE). */
-  start(options: CallOptions = {}): Promise<void> {
+  async start(options: CallOptions = {}): Promise<void> {
     throwIfAborted(options.signal);
-    return abortable(this.#supervisor.start(), options.signal);
+    await abortable(this.#supervisor.start(), options.signal);
   }
 
   /** Stops the vCPUs and the devices until `resume`. Only while running (else ERR_ESTALO_STATE). */
-  pause(options: CallOptions = {}): Promise<void> {
+  async pause(options: CallOptions = {}): Promise<void> {
     throwIfAborted(options.signal);
-    return abortable(this.#supervisor.pause(), options.signal);
+    await abortable(this.#supervisor.pause(), options.signal);
   }
 
   /** Goes on after `pause`. Only while paused (else ERR_ESTALO_STATE). */
-  resume(options: CallOptions = {}): Promise<void> {
+  async resume(options: CallOptions = {}): Promise<void> {
     throwIfAborted(options.signal);
-    return abortable(this.#supervisor.resume(), options.signal);
+    await abortable(this.#supervisor.resume(), options.signal);
   }
 
   /**
@@ -178,8 +178,9 @@ function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promis
   if (signal === undefined) return work;
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(aborted(signal));
-    if (signal.aborted) return onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
+    // Heard in any case: nobody else sees it when the work fails later.
     work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
   });
 }
