@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <node.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -160,7 +161,6 @@ void Vcpu::Close(const Napi::CallbackInfo&) {
 Napi::Function VcpuRunner::Define(Napi::Env env) {
   return DefineClass(env, "VcpuRunner",
                      {InstanceAccessor<&VcpuRunner::RunPage>("runPage"),
-                      InstanceMethod<&VcpuRunner::Run>("run"),
                       InstanceMethod<&VcpuRunner::Release>("release")});
 }
 
@@ -183,6 +183,7 @@ VcpuRunner::VcpuRunner(const Napi::CallbackInfo& info) : Napi::ObjectWrap<VcpuRu
   // The name that ps, top and Firecracker's clients look for.
   std::string name = info[4].As<Napi::String>().Utf8Value();
   prctl(PR_SET_NAME, name.c_str());
+  DefineRun(env, info.This().As<Napi::Object>());
   __atomic_store_n(&loop_.control->tid, static_cast<uint32_t>(syscall(SYS_gettid)),
                    __ATOMIC_SEQ_CST);
 }
@@ -201,10 +202,31 @@ Napi::Value VcpuRunner::RunPage(const Napi::CallbackInfo& info) {
   return run_page_.Value();
 }
 
-Napi::Value VcpuRunner::Run(const Napi::CallbackInfo& info) {
-  int result = estalo_vcpu_run(&loop_);
-  if (!Succeeded(info.Env(), "KVM_RUN", result)) return {};
-  return Napi::Number::New(info.Env(), result);
+/*
+ * run() is V8's own kind of function: Node-API's way in and out costs as much again as all that
+ * JavaScript does for an exit (bench/README.md). It holds its runner, so that it never outlives it.
+ */
+void VcpuRunner::DefineRun(Napi::Env env, Napi::Object instance) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  v8::Local<v8::Context> context = isolate->GetCurrentContext();
+  v8::Local<v8::Function> run;
+  if (!v8::Function::New(context, Run, v8::External::New(isolate, this)).ToLocal(&run)) return;
+  // SAFETY: napi_value is V8's Local in every release of Node; the handle scope is the caller's.
+  Napi::Object function(env, reinterpret_cast<napi_value>(*run));
+  function.Set("runner", instance);
+  instance.Set("run", function);
+}
+
+void VcpuRunner::Run(const v8::FunctionCallbackInfo<v8::Value>& info) {
+  // SAFETY: the function holds the JavaScript object whose finaliser frees this runner.
+  auto* runner = static_cast<VcpuRunner*>(info.Data().As<v8::External>()->Value());
+  int result = runner->mapping_.address() == nullptr ? -EBADF : estalo_vcpu_run(&runner->loop_);
+  if (result < 0) {
+    v8::Isolate* isolate = info.GetIsolate();
+    isolate->ThrowException(node::ErrnoException(isolate, -result, "KVM_RUN"));
+    return;
+  }
+  info.GetReturnValue().Set(result);
 }
 
 void VcpuRunner::Release(const Napi::CallbackInfo&) {

@@ -7,6 +7,7 @@
 #define ESTALO_VCPU_H
 
 #include <napi.h>
+#include <v8.h>
 
 #include "file_descriptor.h"
 #include "kvm_core.h"
@@ -77,7 +78,8 @@ public:
 
 private:
   Napi::Value RunPage(const Napi::CallbackInfo& info);
-  Napi::Value Run(const Napi::CallbackInfo& info);
+  static void Run(const v8::FunctionCallbackInfo<v8::Value>& info);
+  void DefineRun(Napi::Env env, Napi::Object instance);
   void Release(const Napi::CallbackInfo& info);
   void LetGo();
 
