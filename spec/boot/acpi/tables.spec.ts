@@ -115,7 +115,7 @@ describe("DSDT, read back", () => {
   });
 
   // Needs Debian's acpica-tools; the bytes above are pinned with or without it.
-  it.skipIf(!iasl)("disassembles and compiles again without a warning", () => {
+  it.skipIf(!iasl)("disassembles and compiles again without a warning (needs iasl)", () => {
     writeFileSync(join(directory, "dsdt.dat"), follow(built).dsdt);
     const run = (...args: string[]) =>
       spawnSync("iasl", args, { cwd: directory, encoding: "utf8" }).stderr;
