@@ -129,11 +129,10 @@ step("bundles", fingerprint(sources, process.version), "dist/index.js", () => {
   run("bundling dist/", process.execPath, ["scripts/build.mjs"]);
 });
 
-if (forTests) {
-  installDebian(LINTERS);
-  const types = join(root, "node_modules/.bin/tsc");
-  step("types", fingerprint(sources), "dist/types/index.d.ts", () => {
-    run("writing type declarations", types, ["-p", "tsconfig.types.json"]);
-  });
-}
+const types = join(root, "node_modules/.bin/tsc");
+step("types", fingerprint(sources), "dist/types/index.d.ts", () => {
+  run("writing type declarations", types, ["-p", "tsconfig.types.json"]);
+});
+
+if (forTests) installDebian(LINTERS);
 say("ready");

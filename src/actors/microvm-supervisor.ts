@@ -263,7 +263,8 @@ export class MicrovmSupervisor {
       this.#end("poweroff");
     } else if (event === I8042_RESET) {
       this.#end("reboot");
-    } else if (event === PANICKED) {
+    } else if (event === PANICKED && (value & PVPANIC_PANICKED) !== 0) {
+      // Without that bit a crash kernel takes over, and goes on.
       this.#emit({ type: "panicked" });
       this.#end("panic");
     }
