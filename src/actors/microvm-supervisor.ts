@@ -22,6 +22,7 @@ import {
   REPORT_BOOTED,
   REPORT_EXIT_STATUS,
 } from "../devices/events.js";
+import { PANICKED_MASK } from "../devices/pvpanic.regs.js";
 import { VirtioRng } from "../devices/virtio/rng.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import { hostEntropy } from "./backends/entropy.js";
@@ -263,7 +264,7 @@ export class MicrovmSupervisor {
       this.#end("poweroff");
     } else if (event === I8042_RESET) {
       this.#end("reboot");
-    } else if (event === PANICKED && (value & PVPANIC_PANICKED) !== 0) {
+    } else if (event === PANICKED && (value & PANICKED_MASK) !== 0) {
       // Without that bit a crash kernel takes over, and goes on.
       this.#emit({ type: "panicked" });
       this.#end("panic");
@@ -302,6 +303,7 @@ export class MicrovmSupervisor {
     this.console.close();
     const unclosed = this.#closeAll();
     failure ??= unclosed;
+    await this.#machine.released;
     const actual = failure === undefined ? reason : "failed";
     const exit: MicroVmExit = {
       reason: actual,
