@@ -20,7 +20,7 @@ async function bundle(source: string): Promise<string> {
   // Two levels below the root, where sources expect the addon and the worker's bundle at
   // ../../dist.
   const folder = mkdtempSync(join(root, "node_modules/.spec-"));
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  folders.push(folder);
   const outfile = join(folder, "bundle.mjs");
   await build({
     stdin: { contents: source, resolveDir: root, loader: "ts" },
