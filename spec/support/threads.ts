@@ -12,6 +12,11 @@ import { afterAll } from "vitest";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
 /**
  * A bundle of `source`, whose imports are relative to the checkout's root. Removed after the spec
  * file.
