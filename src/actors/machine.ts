@@ -122,6 +122,7 @@ export class Machine {
   readonly vcpuMmapBytes: number;
   readonly vcpus: NativeVcpu[] = [];
   readonly #closers: (() => void)[] = [];
+  #released: Promise<void> = Promise.resolve();
 
   /** Raises ERR_ESTALO_KVM_* or ERR_ESTALO_HOST; what was made by then is closed again. */
   constructor(options: MachineOptions) {
@@ -135,7 +136,9 @@ export class Machine {
       this.#closers.push(() => this.mapping.close());
       this.memory = new GuestMemory(this.mapping.buffer, options.regions);
       this.vm = new addon.Vm(kvm.createVm());
-      this.#closers.push(() => this.vm.close());
+      this.#closers.push(() => {
+        this.#released = this.vm.close();
+      });
       // Intel needs both in real mode; the page below the TSS is free in our map.
       this.vm.setIdentityMapAddr(KVM_TSS_GPA - PAGE_BYTES);
       this.vm.setTssAddr(KVM_TSS_GPA);
@@ -190,6 +193,11 @@ export class Machine {
     } catch (error) {
       throw error instanceof EstaloError ? error : hostError("set up", `vCPU ${id}`, error);
     }
+  }
+
+  /** After `close`: fulfilled when the kernel has freed the VM, which it does on another thread. */
+  get released(): Promise<void> {
+    return this.#released;
   }
 
   /** Closes everything, in reverse order; idempotent. */

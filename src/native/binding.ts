@@ -40,7 +40,8 @@ export interface NativeVm {
   irqfd(eventFd: number, gsi: number): void;
   /** A vCPU's descriptor, for `Vcpu`, which owns it from then on. */
   createVcpu(id: number): number;
-  close(): void;
+  /** Fulfilled when the kernel has let go of the VM, which takes milliseconds. Idempotent. */
+  close(): Promise<void>;
 }
 
 /** Which structure `getStruct` and `setStruct` mean: enum estalo_vcpu_struct in kvm_core.h. */

@@ -27,6 +27,12 @@ public:
     Close();
     fd_ = fd;
   }
+  /* Gives the descriptor away: whoever called closes it. -1 when there is none. */
+  int Release() {
+    int fd = fd_;
+    fd_ = -1;
+    return fd;
+  }
   void Close() {
     if (fd_ >= 0) close(fd_);
     fd_ = -1;

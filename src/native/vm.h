@@ -16,7 +16,7 @@ namespace estalo {
 /*
  * new Vm(fd): setTssAddr(gpa), setIdentityMapAddr(gpa), createIrqchip(), createPit2(),
  * setUserMemory(mapping), ioeventfd(eventFd, address, sizeBytes, match | -1), irqfd(eventFd, gsi),
- * createVcpu(id): descriptor, close().
+ * createVcpu(id): descriptor, close(): Promise, fulfilled when the kernel has let go of the VM.
  */
 class Vm : public Napi::ObjectWrap<Vm> {
 public:
@@ -32,7 +32,7 @@ private:
   void Ioeventfd(const Napi::CallbackInfo& info);
   void Irqfd(const Napi::CallbackInfo& info);
   Napi::Value CreateVcpu(const Napi::CallbackInfo& info);
-  void Close(const Napi::CallbackInfo& info);
+  Napi::Value Close(const Napi::CallbackInfo& info);
 
   FileDescriptor fd_;
   // The memory slots point into it.
