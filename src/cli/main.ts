@@ -93,13 +93,10 @@ async function dispatch(words: readonly string[]): Promise<number> {
   const verb = findVerb(first);
   const parsed = parseArguments(verb, rest);
   if (parsed.switches.has("help")) return showHelp(verb.name);
-  // A microVM has to be ended before the process is: these verbs see to it themselves.
-  if (verb !== RUN_VERB && verb !== DEMO_VERB) endQuietlyOnBrokenPipe();
+  // A microVM has to be ended before the process is: run sees to it itself.
+  const runsMicroVm = verb === RUN_VERB || verb === DEMO_VERB;
+  process.stdout.on("error", () => runsMicroVm || process.exit(EXIT_BROKEN_PIPE));
   return (HANDLERS.get(verb) as (parsed: ParsedArguments) => Promise<number> | number)(parsed);
-}
-
-function endQuietlyOnBrokenPipe(): void {
-  process.stdout.on("error", () => process.exit(EXIT_BROKEN_PIPE));
 }
 
 async function main(): Promise<void> {

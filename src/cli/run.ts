@@ -166,6 +166,7 @@ class Run {
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal).on("SIGHUP", onHangUp);
     process.on("uncaughtException", onCrash);
     process.stdout.on("error", onBrokenPipe);
+    if (process.stdout.destroyed) onBrokenPipe();
     // Without standard error there is nobody to tell anything.
     process.stderr.on("error", () => {});
     return () => {
