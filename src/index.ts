@@ -8,7 +8,7 @@ export type {
   IoEngine,
   MicroVmConfig,
 } from "./actors/config.js";
-export { defaultGuest, type DefaultGuest } from "./actors/default-guest.js";
+export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
 export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 export type { Timings } from "./actors/timings.js";
 export {

@@ -54,6 +54,8 @@ export class MicroVm implements AsyncDisposable {
    */
   static async create(config: MicroVmConfig = {}, options: CallOptions = {}): Promise<MicroVm> {
     throwIfAborted(options.signal);
+    // Before the default guest is unpacked for it: what is wrong is told at once, as what it is.
+    checkConfig({ ...config, kernel: config?.kernel ?? "the default guest's" });
     const complete = await defaultGuestConfig(config);
     throwIfAborted(options.signal);
     return new MicroVm(new MicrovmSupervisor(checkConfig(complete)));

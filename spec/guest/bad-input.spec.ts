@@ -39,6 +39,7 @@ const cases: [string, MicroVmConfig, string][] = [
   ],
   ["too little memory", { kernel, memoryMib: 16 }, "ERR_ESTALO_MEMORY_TOO_SMALL"],
   ["memory that is no number", { kernel, memoryMib: Number.NaN }, "ERR_ESTALO_CONFIG_INVALID"],
+  ["drives that are no list", { drives: "disk.img" as never }, "ERR_ESTALO_CONFIG_INVALID"],
   ["no vCPU", { kernel, vcpuCount: 0 }, "ERR_ESTALO_CONFIG_INVALID"],
   ["33 vCPUs", { kernel, vcpuCount: 33 }, "ERR_ESTALO_CONFIG_INVALID"],
   [
