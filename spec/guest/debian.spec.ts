@@ -106,7 +106,7 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
     );
     guest = new GuestShell(vm);
     await vm.start();
-    await guest.until(/# $/);
+    await guest.ready(/# $/);
   }, 600_000);
 
   afterAll(async () => {
@@ -142,7 +142,7 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
   });
 
   it("writes and reads back memory on both sides of the MMIO gap", async () => {
-    const { output } = await guest.run("fill-memory 3400 64");
+    const { output } = await guest.run("fill-memory 3400 512");
     expect(output).toContain("PASS");
   }, 600_000);
 

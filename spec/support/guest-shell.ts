@@ -1,8 +1,7 @@
 /**
  * A shell on a guest's serial console: types commands, and gives what they print.
  *
- * Works on any shell with a prompt: each command is followed by an `echo` of a mark, which the typed line
- * itself does not contain in one piece.
+ * Works on any shell with a prompt: each command is followed by an `echo` of a mark.
  */
 import type { MicroVm } from "estalo";
 
@@ -52,15 +51,20 @@ export class GuestShell {
     await this.#vm.console.send(Buffer.from(`${line}\n`));
   }
 
-  /** Runs a command line to its end. */
+  /** Waits for the first prompt, then turns prompt and echo off, so that only output is left. */
+  async ready(prompt: RegExp): Promise<void> {
+    await this.until(prompt);
+    await this.type("stty -echo; PS1=; echo re''ady");
+    await this.until(/ready\r\n/);
+  }
+
+  /** Runs a command line to its end; the shell is `ready`. */
   async run(line: string): Promise<CommandResult> {
     const from = this.#text.length;
     const mark = `mark${++this.#count}`;
-    await this.type(`${line}; echo "${mark.slice(0, 4)}""${mark.slice(4)}=$?="`);
-    const found = await this.until(new RegExp(`${mark}=([0-9]+)=`), from);
-    const text = this.#text.slice(from, from + found.index).replaceAll("\r", "");
-    // The first line is the echo of what was typed; long ones wrap, so it is cut at our own words.
-    const output = text.slice(text.indexOf("=$?=") + 5).replace(/^"?\s*\n?/, "");
+    await this.type(`${line}; echo ${mark}=$?=`);
+    const found = await this.until(new RegExp(`${mark}=([0-9]+)=\\r\\n`), from);
+    const output = this.#text.slice(from, from + found.index).replaceAll("\r", "");
     return { status: Number(found[1]), output };
   }
 }
