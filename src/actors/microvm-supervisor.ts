@@ -51,6 +51,12 @@ const NEXT: Readonly<Record<MicroVmState, readonly MicroVmState[]>> = {
   failed: [],
 };
 
+/**
+ * When a microVM has run for this long, its threads give back what starting took, ms. A thread in the guest
+ * never collects its garbage: 3 MiB of 8 for each, for one pause of the guest of a few milliseconds.
+ */
+const TRIM_AFTER_MS = 3000;
+
 /** `MicroVmEvent` without its time, which the supervisor adds. */
 type Untimed<E> = E extends unknown ? Omit<E, "atMs"> : never;
 
@@ -155,6 +161,8 @@ export class MicrovmSupervisor {
       if (this.#ending) return;
       this.#timings.entered();
       this.#run();
+      const timer = setTimeout(() => this.#trim(), TRIM_AFTER_MS).unref();
+      this.#closers.push(() => clearTimeout(timer));
     });
   }
 
@@ -250,6 +258,19 @@ export class MicrovmSupervisor {
     this.#vcpus.run(this.#onShutdown);
   }
 
+  /** Makes the vCPUs stand still for as long as their threads take to give memory back. */
+  #trim(): void {
+    const work = async () => {
+      if (this.#state !== "running") return;
+      await this.#vcpus.leave();
+      await this.#vcpus.trim();
+      if (!this.#ending) this.#vcpus.run(this.#onShutdown);
+    };
+    this.#transition = this.#transition.then(work).catch((error) => {
+      this.#fail(toEstaloError(error));
+    });
+  }
+
   readonly #onShutdown = () => this.#end("triple-fault");
 
   /** What the guest says about the whole machine. */
@@ -290,7 +311,7 @@ export class MicrovmSupervisor {
       () => this.#transition,
       () => this.#vcpus.leave(),
       () => this.#board.quiesce(),
-      () => this.#board.serial.drain(),
+      () => this.#board.serial.drainAll(),
       () => this.#vcpus.detach(),
     ];
     for (const step of steps) {

@@ -75,6 +75,11 @@ export class VcpuThreadHandle {
     return this.#orDeath(this.#remote.detach());
   }
 
+  /** Collects the thread's garbage and gives its free memory back; the thread must not be in the guest. */
+  trim(): Promise<void> {
+    return this.#orDeath(this.#remote.trim());
+  }
+
   /** Keeps the process alive while the thread has a vCPU, and only then. */
   hold(): void {
     this.#worker.ref();

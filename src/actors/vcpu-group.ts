@@ -39,6 +39,16 @@ interface Connection {
   readonly hostFd: number;
 }
 
+/**
+ * Groups with vCPUs in the guest. Node waits for its threads when a process ends, by `process.exit` or by an
+ * exception nobody caught, and a thread in KVM_RUN never ends by itself.
+ */
+const inGuest = new Set<VcpuGroup>();
+
+function sendHome(): void {
+  for (const group of inGuest) group.kick();
+}
+
 /** See the file's header. Thread: the supervisor's. */
 export class VcpuGroup {
   readonly #onFailed: (error: EstaloError) => void;
@@ -94,6 +104,8 @@ export class VcpuGroup {
     for (const control of this.#control) {
       Atomics.store(control, k.VCPU_CONTROL_PENDING_OFFSET / 4, 0);
     }
+    if (inGuest.size === 0) process.on("exit", sendHome);
+    inGuest.add(this);
     this.#running = this.#threads.map((thread, vcpu) =>
       thread
         .run()
@@ -107,21 +119,30 @@ export class VcpuGroup {
     const running = this.#running;
     if (running.length === 0) return;
     this.#running = [];
-    const kick = () => {
-      for (const [vcpu, control] of this.#control.entries()) {
-        Atomics.store(control, k.VCPU_CONTROL_PENDING_OFFSET / 4, 1);
-        if (Atomics.load(control, k.VCPU_CONTROL_TID_OFFSET / 4) !== 0) {
-          this.#connected().machine.vcpus[vcpu].kick();
-        }
-      }
-    };
-    kick();
-    const again = setInterval(kick, KICK_AGAIN_MS);
+    this.kick();
+    const again = setInterval(() => this.kick(), KICK_AGAIN_MS);
     try {
       await Promise.all(running);
     } finally {
       clearInterval(again);
+      inGuest.delete(this);
+      if (inGuest.size === 0) process.off("exit", sendHome);
     }
+  }
+
+  /** Asks every vCPU to leave the guest, without waiting. */
+  kick(): void {
+    for (const [vcpu, control] of this.#control.entries()) {
+      Atomics.store(control, k.VCPU_CONTROL_PENDING_OFFSET / 4, 1);
+      if (Atomics.load(control, k.VCPU_CONTROL_TID_OFFSET / 4) !== 0) {
+        this.#connected().machine.vcpus[vcpu].kick();
+      }
+    }
+  }
+
+  /** Gives back memory that the threads do not need. No vCPU runs. */
+  async trim(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.trim()));
   }
 
   /** Takes the vCPUs from their threads, and gives the threads back. No vCPU runs. */

@@ -21,9 +21,7 @@ namespace estalo {
  * there.
  */
 static void TrimMemory(const Napi::CallbackInfo&) {
-  v8::Isolate* isolate = v8::Isolate::GetCurrent();
-  isolate->LowMemoryNotification();
-  isolate->LowMemoryNotification();
+  v8::Isolate::GetCurrent()->LowMemoryNotification();
   malloc_trim(0);
 }
 
