@@ -2,9 +2,28 @@
 import { randomFillSync } from "node:crypto";
 import type { EntropySource } from "../../devices/backend.js";
 
-/** Node's generator, seeded by the kernel. */
+/** Drawn at once: a call for 64 bytes costs as much as one for this many. */
+const POOL_BYTES = 4096;
+/** Requests above this are drawn by themselves. */
+const POOLED_BYTES_MAX = 256;
+
+const pool = new Uint8Array(POOL_BYTES);
+let used = POOL_BYTES;
+
+/** Node's generator, seeded by the kernel. No byte is given twice, and none is kept once given. */
 export const hostEntropy: EntropySource = {
   fill(bytes) {
-    randomFillSync(bytes);
+    if (bytes.length > POOLED_BYTES_MAX) {
+      randomFillSync(bytes);
+      return;
+    }
+    if (used + bytes.length > POOL_BYTES) {
+      randomFillSync(pool);
+      used = 0;
+    }
+    const end = used + bytes.length;
+    bytes.set(pool.subarray(used, end));
+    pool.fill(0, used, end);
+    used = end;
   },
 };
