@@ -25,7 +25,7 @@ async function benchJob(
 ): Promise<Measure[]> {
   const job = `bench=${bench} ring=${ring} n=${smoke ? 200 : 10_000}`;
   const contestants = new Map(monitors.map((name) => [name, () => runJob(name, job)] as const));
-  const reports = await alternate(smoke ? 1 : 9, contestants);
+  const reports = await alternate(smoke ? 1 : 7, contestants);
   const perUs = tscPerUs();
   const values = (of: (report: GuestReport) => number) =>
     new Map([...reports].map(([name, list]) => [name, list.map(of)] as const));

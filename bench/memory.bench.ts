@@ -15,7 +15,7 @@ import { type Command, execute } from "./process.js";
 import type { FleetMemory } from "./subjects/fleet-memory.js";
 
 const KIB_PER_MIB = 1024;
-const SETTLE_MS = 1000;
+const SETTLE_MS = 4000;
 const IDLE_JOB = "bench=idle";
 
 async function benchFleet({ smoke }: BenchOptions): Promise<Measure[]> {

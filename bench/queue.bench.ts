@@ -15,9 +15,9 @@ export async function benchQueues({ smoke }: BenchOptions): Promise<Measure[]> {
   const perUs = tscPerUs();
   const measures: Measure[] = [];
   for (const depth of DEPTHS) {
-    const job = `bench=queue depth=${depth} n=${smoke ? 50 : 2000}`;
+    const job = `bench=queue depth=${depth} n=${smoke ? 50 : 10_000}`;
     const reports = await alternate(
-      smoke ? 1 : 9,
+      smoke ? 1 : 7,
       new Map(monitors.map((name) => [name, () => runJob(name, job)] as const)),
     );
     const measure = (name: string, of: (report: GuestReport) => number) => {

@@ -13,7 +13,15 @@ import {
   measureAlone,
   quantile,
 } from "./harness.js";
-import { GUEST, guestCommand, hasQemu, type MonitorName, qemu, subject } from "./monitors.js";
+import {
+  bareSteps,
+  GUEST,
+  guestCommand,
+  hasQemu,
+  type MonitorName,
+  qemu,
+  subject,
+} from "./monitors.js";
 import { type Command, execute } from "./process.js";
 import type { WarmStart } from "./subjects/warm-start.js";
 
@@ -61,6 +69,13 @@ async function benchInit({ smoke }: BenchOptions): Promise<Measure[]> {
   return compare({ name: "start: cold, spawn to Linux init", unit: "ms" }, ours, times);
 }
 
+/** What the same takes in C, all but starting a process: every step of the bare loop's set-up. */
+async function bareStartMs(): Promise<number> {
+  const { stdout } = await execute(bareSteps());
+  const steps = JSON.parse(/\{.*\}/.exec(stdout)?.[0] ?? "{}") as Record<string, number>;
+  return Object.values(steps).reduce((sum, us) => sum + us, 0) / 1000;
+}
+
 async function benchWarm({ smoke }: BenchOptions): Promise<Measure[]> {
   const rounds = smoke ? 1 : 5;
   const count = smoke ? 3 : 50;
@@ -75,12 +90,13 @@ async function benchWarm({ smoke }: BenchOptions): Promise<Measure[]> {
       ["four", () => run(4)],
     ]),
   );
+  const bare = await alternate(smoke ? 1 : 15, new Map([["bare C loop", bareStartMs]]));
   const one = runs.get("one") ?? [];
   const four = runs.get("four") ?? [];
   const each = (q: number) => one.map((r) => quantile(r.firstInstructionMs, q));
   const name = "start: warm, create to first instruction";
   return [
-    measureAlone({ name: `${name}, p50`, unit: "ms", budget: 5 }, each(0.5)),
+    ...compare({ name: `${name}, p50`, unit: "ms", budget: 5 }, each(0.5), bare),
     measureAlone({ name: `${name}, p99`, unit: "ms" }, each(0.99)),
     measureAlone(
       { name: "start: kill, p50", unit: "ms" },

@@ -2,8 +2,9 @@
  * The bench guest: finds its job on the command line, runs the loop, reports one line of JSON on
  * COM1, ends.
  *
- *     bench=mmio-read|mmio-write|pio-read|pio-write|clock|queue|idle|start n=20000 ring=3 depth=1
- * bytes=64 end=report|i8042|triple virtio_mmio.device=4K@0xc0001000:5
+ *   bench=mmio-read | mmio-write | pio-read | pio-write | clock | queue | idle | start
+ *   n=20000  ring=3  depth=1  bytes=64  end=report | i8042 | triple
+ *   virtio_mmio.device=4K@0xc0001000:5
  *
  * `clock` measures nothing but two reads of the TSC, so that a reader knows what the others contain
  * of it. `idle` halts for good, `start` ends at once. A tenth of `n` operations run first,

@@ -1,9 +1,8 @@
 /*
  * The entropy device's queue: doorbell to used ring and to interrupt.
  *
- *     avail ring: `depth` requests ─▶ QueueNotify ─▶ used ring moves by `depth` ─▶ interrupt ─▶
- * InterruptACK before                                          first sample                second
- * sample
+ *   available ring ─▶ QueueNotify ─▶ used ring has moved by `depth` ─▶ interrupt ─▶ InterruptACK
+ *                     clock starts   first sample                      second sample
  *
  * Runs in the ring of the job and polls, as a guest with a core of its own would; the interrupt
  * comes through the IOAPIC and its handler notes the time. The acknowledging exit is not part of a

@@ -15,8 +15,8 @@ export interface FleetMemory {
   readonly running: readonly { readonly count: number; readonly memory: ProcessMemory }[];
 }
 
-/** How long the last guest has to halt and the process to calm down. */
-const SETTLE_MS = 1000;
+/** How long after the last start the process has to calm down: it trims its threads after 3 s. */
+const SETTLE_MS = 4000;
 
 const [kernel, countsText] = process.argv.slice(2);
 const base = memoryOf("self");
