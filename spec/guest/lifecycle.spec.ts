@@ -78,6 +78,18 @@ describe("the end of a microVM", () => {
     expect(text).toBe(line);
   });
 
+  it("brings the last output to a reader that had held it back", async () => {
+    await using vm = await create(print("abc".repeat(1000), TINY_GUESTS.poweroff));
+    vm.console.holdOutput();
+    let text = "";
+    vm.console.read((bytes) => {
+      text += Buffer.from(bytes).toString();
+    });
+    await vm.start();
+    await vm.wait();
+    expect(text).toBe("abc".repeat(1000));
+  });
+
   it("stop kills a guest that ignores Ctrl-Alt-Delete when its time is over", async () => {
     await using vm = await create(TINY_GUESTS.spin);
     await vm.start();
@@ -141,11 +153,10 @@ describe("pause and resume", () => {
   it("hold no thread in between", async () => {
     await using vm = await create(TINY_GUESTS.spin, { vcpuCount: 8 });
     await vm.start();
-    await until(() => threadNames().filter((name) => name.startsWith("fc_vcpu")).length >= 8);
-    const running = holdings().threads;
+    const vcpuThreads = () => threadNames().filter((name) => name.startsWith("fc_vcpu"));
+    await until(() => vcpuThreads().length === 8);
     await vm.pause();
-    // Four may stay in the pool for the next microVM.
-    await until(() => holdings().threads <= running - 4);
+    expect(vcpuThreads()).toEqual([]);
     await vm.resume();
     await vm.pause();
   });
@@ -211,14 +222,29 @@ describe("waiting with a signal", () => {
 });
 
 describe("a program given on Node's command line", () => {
-  it("runs a microVM: its threads do not take over the options of its main module", () => {
-    const kernel = scratch.guest("inline", TINY_GUESTS.poweroff);
+  function program(code: readonly number[], rest: string) {
+    const kernel = scratch.guest("inline", code);
     const script = `import { MicroVm } from "estalo";
-      const vm = await MicroVm.create({ kernel: ${JSON.stringify(kernel)}, bootArgs: "" });
+      const vm = await MicroVm.create({ kernel: ${JSON.stringify(kernel)}, bootArgs: "", vcpuCount: 2 });
       await vm.start();
-      console.log((await vm.wait()).reason);`;
+      ${rest}`;
     const args = ["--input-type=module", "-e", script];
-    expect(spawnSync(process.execPath, args, { encoding: "utf8" }).stdout).toBe("poweroff\n");
+    return spawnSync(process.execPath, args, { encoding: "utf8", timeout: 60_000 });
+  }
+
+  it("runs a microVM: its threads do not take over the options of its main module", () => {
+    const { stdout } = program(TINY_GUESTS.poweroff, "console.log((await vm.wait()).reason);");
+    expect(stdout).toBe("poweroff\n");
+  });
+
+  it("ends with its own status when it exits, or fails, while a guest runs", () => {
+    expect(program(TINY_GUESTS.spin, "process.exit(3);")).toMatchObject({
+      status: 3,
+      signal: null,
+    });
+    const failed = program(TINY_GUESTS.spin, "setTimeout(() => { throw new Error('ours'); }, 50);");
+    expect(failed).toMatchObject({ status: 1, signal: null });
+    expect(failed.stderr).toContain("Error: ours");
   });
 });
 

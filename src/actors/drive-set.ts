@@ -118,12 +118,15 @@ export class DriveSet {
     return sizeBytes;
   }
 
-  /** Closes every backend and file; nothing may be in flight. Idempotent. */
+  /** Closes every backend and file; nothing may be in flight. Metrics stay. Idempotent. */
   close(): void {
     this.#closed = true;
-    for (const drive of this.#drives.splice(0)) {
-      drive.backend?.close();
-      if (drive.file !== undefined) closeSync(drive.file.fd);
+    for (const drive of this.#drives) {
+      const { backend, file } = drive;
+      drive.backend = undefined;
+      drive.file = undefined;
+      backend?.close();
+      if (file !== undefined) closeSync(file.fd);
     }
   }
 

@@ -72,6 +72,11 @@ export class SerialBack {
     if (this.#sinkReady) this.drain();
   }
 
+  /** Hands everything sent to the sink, which takes it whether it wants it or not: the guest has ended. */
+  drainAll(): void {
+    while (!this.drained) this.drain();
+  }
+
   /** Hands everything sent to the sink, until it says that it wants no more. */
   drain(): void {
     const state = this.#state;

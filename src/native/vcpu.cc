@@ -242,6 +242,7 @@ void VcpuRunner::LetGo() {
   if (loop_.control != nullptr && loop_.trace != nullptr) {
     estalo_vcpu_complete_record(&loop_, __rdtsc());
     __atomic_store_n(&loop_.control->tid, 0u, __ATOMIC_SEQ_CST);
+    prctl(PR_SET_NAME, "estalo-idle");
   }
   mapping_.Unmap();
 }
