@@ -27,7 +27,7 @@ describe("checkConfig", () => {
       bootArgs: undefined,
       vcpuCount: 1,
       smt: false,
-      memoryMib: 256,
+      memoryMib: 128,
       hugePages: false,
       drives: [],
       entropy: true,

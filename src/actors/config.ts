@@ -52,7 +52,7 @@ export interface MicroVmConfig {
   readonly vcpuCount?: number;
   /** Two threads to a core; then `vcpuCount` is 1 or even. Default false. */
   readonly smt?: boolean;
-  /** Guest memory in MiB, 32 to 261,120. Default 256. */
+  /** Guest memory in MiB, 32 to 261,120. Default 128, as Firecracker. */
   readonly memoryMib?: number;
   /** Back guest memory with 2 MiB huge pages; then `memoryMib` is even. Default false. */
   readonly hugePages?: boolean;
@@ -91,7 +91,7 @@ export interface CheckedConfig {
   readonly cpuTemplate: unknown;
 }
 
-const DEFAULT_MEMORY_MIB = 256;
+const DEFAULT_MEMORY_MIB = 128;
 
 function invalid(field: string, expected: string, value: unknown): EstaloError {
   // Whatever it is, it is shown as text: the error crosses threads and JSON.

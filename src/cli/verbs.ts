@@ -58,7 +58,7 @@ export const RUN_VERB: VerbSpec = {
       name: "memory",
       short: "m",
       value: "MIB",
-      help: "Guest memory in MiB, or with a suffix: 512M, 2G. Default 256.",
+      help: "Guest memory in MiB, or with a suffix: 512M, 2G. Default 128.",
     },
     {
       name: "cmdline",
