@@ -82,7 +82,7 @@ check_config() {
 }
 
 build_init() {
-  musl-gcc -std=c11 -Os -Wall -Wextra -Wshadow -Werror -Wno-unused-result -ffile-prefix-map="$here/="  \
+  musl-gcc -std=gnu11 -Os -Wall -Wextra -Wshadow -Werror -Wno-unused-result -ffile-prefix-map="$here/="  \
     -ffunction-sections -Wl,--gc-sections -Wl,--build-id=none -static -s -o "$work/init" "$here"/init/*.c
 }
 

@@ -4,7 +4,8 @@
  *   estalo.cmd=ARG,ARG,...   estalo.env=KEY=VALUE,...   estalo.cwd=DIRECTORY   estalo.hostname=NAME
  *   estalo.stdio=console | frames | frames,tty,ROWS,COLUMNS
  *
- * Every value is percent-encoded, so that no argument holds a space or a comma. Decoding is in place: it never grows.
+ * Every value is percent-encoded, so that no argument holds a space or a comma. Decoding is in
+ * place: it never grows.
  */
 #include "init.h"
 
@@ -23,9 +24,9 @@ static int hex_digit(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static char *decode(char *text) {
-  char *out = text;
-  for (const char *in = text; *in; in++) {
+static char* decode(char* text) {
+  char* out = text;
+  for (const char* in = text; *in; in++) {
     int high = *in == '%' ? hex_digit(in[1]) : -1;
     int low = high >= 0 ? hex_digit(in[2]) : -1;
     if (low >= 0) in += 2;
@@ -35,47 +36,75 @@ static char *decode(char *text) {
   return text;
 }
 
-/* Splits `text` at its commas into `words`, up to MAX_WORDS of them; returns how many there are now. */
-static size_t split(char *text, char **words, size_t count) {
-  for (char *rest = text; rest && count < MAX_WORDS;) {
-    char *word = strsep(&rest, ",");
+/* Splits `text` at its commas into at most MAX_WORDS words; no text is no word, not an empty one.
+ */
+static size_t split(char* text, char** words) {
+  size_t count = 0;
+  for (char* rest = *text ? text : NULL; rest && count < MAX_WORDS;) {
+    char* word = strsep(&rest, ",");
     words[count++] = decode(word);
   }
   return count;
 }
 
-static void parse_stdio(char *text, struct options *options) {
-  char *mode = strsep(&text, ",");
+/* Of two values for a name the later counts. */
+static void set_variable(struct options* options, char* assignment) {
+  size_t name_length = strcspn(assignment, "=");
+  size_t i = 0;
+  while (i < options->envc && (strncmp(options->envp[i], assignment, name_length + 1) != 0))
+    i++;
+  if (i == MAX_WORDS) return;
+  options->envp[i] = assignment;
+  if (i == options->envc) options->envc++;
+}
+
+static void set_variables(struct options* options, char* text) {
+  char* words[MAX_WORDS];
+  size_t count = split(text, words);
+  for (size_t i = 0; i < count; i++)
+    set_variable(options, words[i]);
+}
+
+static void parse_stdio(char* text, struct options* options) {
+  char* mode = strsep(&text, ",");
   if (strcmp(mode, "frames") != 0) return;
   options->stdio = STDIO_PIPES;
-  char *kind = text ? strsep(&text, ",") : NULL;
+  char* kind = text ? strsep(&text, ",") : NULL;
   if (!kind || strcmp(kind, "tty") != 0) return;
   options->stdio = STDIO_TERMINAL;
-  char *rows = text ? strsep(&text, ",") : NULL;
+  char* rows = text ? strsep(&text, ",") : NULL;
   if (rows && text) {
     options->rows = (uint16_t)atoi(rows);
     options->columns = (uint16_t)atoi(text);
   }
 }
 
-static char *value_of(char *word, const char *key) {
+static char* value_of(char* word, const char* key) {
   size_t length = strlen(key);
   return strncmp(word, key, length) == 0 ? word + length : NULL;
 }
 
-static void parse_word(char *word, struct options *options) {
-  char *value;
-  if ((value = value_of(word, "cmd="))) options->argc = split(value, options->argv, 0);
-  else if ((value = value_of(word, "env="))) options->envc = split(value, options->envp, options->envc);
-  else if ((value = value_of(word, "cwd="))) options->directory = decode(value);
-  else if ((value = value_of(word, "hostname="))) options->hostname = decode(value);
-  else if ((value = value_of(word, "stdio="))) parse_stdio(value, options);
+static void parse_word(char* word, struct options* options) {
+  char* value;
+  if ((value = value_of(word, "cmd=")))
+    options->argc = split(value, options->argv);
+  else if ((value = value_of(word, "env=")))
+    set_variables(options, value);
+  else if ((value = value_of(word, "cwd=")))
+    options->directory = decode(value);
+  else if ((value = value_of(word, "hostname=")))
+    options->hostname = decode(value);
+  else if ((value = value_of(word, "stdio=")))
+    parse_stdio(value, options);
 }
 
-void read_options(struct options *options) {
-  options->envp[options->envc++] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  options->envp[options->envc++] = "HOME=/root";
-  options->envp[options->envc++] = "TERM=linux";
+void read_options(struct options* options) {
+  /* The kernel's may say what its C library must not use (GLIBC_TUNABLES, see kernel/patches). */
+  for (char** inherited = environ; *inherited; inherited++)
+    set_variable(options, *inherited);
+  set_variable(options, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  set_variable(options, "HOME=/root");
+  set_variable(options, "TERM=linux");
   options->directory = "/root";
   options->hostname = "estalo";
   options->rows = DEFAULT_ROWS;
@@ -87,8 +116,8 @@ void read_options(struct options *options) {
   close(file);
   if (length <= 0) return;
   line[length] = 0;
-  for (char *rest = line; rest;) {
-    char *word = value_of(strsep(&rest, " \n"), "estalo.");
+  for (char* rest = line; rest;) {
+    char* word = value_of(strsep(&rest, " \n"), "estalo.");
     if (word) parse_word(word, options);
   }
 }

@@ -1,8 +1,9 @@
 /*
  * Starting a program: its session, its terminal or pipes, its environment.
  *
- * vfork(2) throughout: the child borrows init's memory until it has become the program, which saves copying page
- * tables. So a child writes nothing but its own stack, and the streams it gets are made before it exists.
+ * vfork(2) throughout: the child borrows init's memory until it has become the program, which saves
+ * copying page tables. So a child writes nothing but its own stack, and the streams it gets are
+ * made before it exists.
  */
 #include "init.h"
 
@@ -15,15 +16,14 @@
 #include <termios.h>
 #include <unistd.h>
 
-enum { CANNOT_RUN = 126, NOT_FOUND = 127, PTY_NAME_BYTES = 24 };
+enum { CANNOT_RUN = 126, NOT_FOUND = 127 };
 
-void become_program(char *const argv[], char *const envp[]) {
+void become_program(char* const argv[]) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
-  environ = (char **)envp;
-  execvpe(argv[0], argv, envp);
-  const char *reason = strerror(errno);
+  execvp(argv[0], argv);
+  const char* reason = strerror(errno);
   int status = errno == ENOENT ? NOT_FOUND : CANNOT_RUN;
   write(STDERR_FILENO, argv[0], strlen(argv[0]));
   write(STDERR_FILENO, ": ", 2);
@@ -38,8 +38,8 @@ struct ends {
   struct streams parent;
 };
 
-static void open_pipes(struct ends *ends) {
-  int *parent[3] = {&ends->parent.input, &ends->parent.output, &ends->parent.error};
+static void open_pipes(struct ends* ends) {
+  int* parent[3] = {&ends->parent.input, &ends->parent.output, &ends->parent.error};
   for (int stream = 0; stream < 3; stream++) {
     int pair[2] = {-1, -1};
     pipe2(pair, O_CLOEXEC);
@@ -50,7 +50,7 @@ static void open_pipes(struct ends *ends) {
   }
 }
 
-static void open_terminal(const struct options *options, struct ends *ends) {
+static void open_terminal(const struct options* options, struct ends* ends) {
   int unlock = 0;
   int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
   struct winsize size = {.ws_row = options->rows, .ws_col = options->columns};
@@ -58,33 +58,39 @@ static void open_terminal(const struct options *options, struct ends *ends) {
   ioctl(master, TIOCSWINSZ, &size);
   int terminal = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
   ends->parent = (struct streams){.input = master, .output = master, .error = -1};
-  for (int stream = 0; stream < 3; stream++) ends->child[stream] = terminal;
+  for (int stream = 0; stream < 3; stream++)
+    ends->child[stream] = terminal;
 }
 
 /* /dev/console cannot be a controlling terminal; the serial line behind it can. */
-static void open_console(struct ends *ends) {
+static void open_console(struct ends* ends) {
   int console = open("/dev/ttyS0", O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (console < 0) console = open("/dev/console", O_RDWR | O_NOCTTY | O_CLOEXEC);
   ends->parent = (struct streams){-1, -1, -1};
-  for (int stream = 0; stream < 3; stream++) ends->child[stream] = console;
+  for (int stream = 0; stream < 3; stream++)
+    ends->child[stream] = console;
 }
 
-static void run_child(const struct options *options, char *const argv[], const struct ends *ends) {
+static void run_child(const struct options* options, char* const argv[], const struct ends* ends) {
   setsid();
-  for (int stream = 0; stream < 3; stream++) dup2(ends->child[stream], stream);
+  for (int stream = 0; stream < 3; stream++)
+    dup2(ends->child[stream], stream);
   if (options->stdio != STDIO_PIPES) ioctl(STDIN_FILENO, TIOCSCTTY, 0);
   if (chdir(options->directory) < 0 && chdir("/") < 0) _exit(CANNOT_RUN);
-  become_program(argv, options->envp);
+  become_program(argv);
 }
 
-pid_t start_command(const struct options *options, struct streams *streams) {
-  static char *const shell[] = {"sh", "-i", NULL};
-  char *const *argv = options->argc > 0 ? options->argv : shell;
+pid_t start_command(const struct options* options, struct streams* streams) {
+  static char* const shell[] = {"sh", "-i", NULL};
+  char* const* argv = options->argc > 0 ? options->argv : shell;
   struct ends ends;
 
-  if (options->stdio == STDIO_PIPES) open_pipes(&ends);
-  else if (options->stdio == STDIO_TERMINAL) open_terminal(options, &ends);
-  else open_console(&ends);
+  if (options->stdio == STDIO_PIPES)
+    open_pipes(&ends);
+  else if (options->stdio == STDIO_TERMINAL)
+    open_terminal(options, &ends);
+  else
+    open_console(&ends);
 
   pid_t command = vfork();
   if (command == 0) run_child(options, argv, &ends);

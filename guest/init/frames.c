@@ -8,8 +8,9 @@
  *   guest to host   1 STDOUT   2 STDERR   3 STARTED (process id, u32le)
  *   host to guest   16 STDIN (empty: end)   17 WINSIZE (rows, columns, u16le)   18 SIGNAL (u8)
  *
- * What is outside a frame is console text. Nothing is read from one side while the other has not taken what was read
- * before: a full pipe stops the reading of frames, the serial line's buffer fills, and RTS stops the monitor.
+ * What is outside a frame is console text. Nothing is read from one side while the other has not
+ * taken what was read before: a full pipe stops the reading of frames, the serial line's buffer
+ * fills, and RTS stops the monitor.
  */
 #include "init.h"
 
@@ -24,7 +25,14 @@
 #include <unistd.h>
 
 enum { MAGIC_0 = 0xE5, MAGIC_1 = 0x7A, HEADER_BYTES = 4, MAX_PAYLOAD = 255 };
-enum { STDOUT_FRAME = 1, STDERR_FRAME = 2, STARTED_FRAME = 3, STDIN_FRAME = 16, WINSIZE_FRAME = 17, SIGNAL_FRAME = 18 };
+enum {
+  STDOUT_FRAME = 1,
+  STDERR_FRAME = 2,
+  STARTED_FRAME = 3,
+  STDIN_FRAME = 16,
+  WINSIZE_FRAME = 17,
+  SIGNAL_FRAME = 18
+};
 enum { MAX_FRAMES = 16, END_OF_INPUT = 4 /* ^D */, CONSOLE_LOG_LEVEL = 8 };
 
 static int line = -1;
@@ -45,12 +53,12 @@ static struct {
 
 static bool end_of_input;
 
-static bool is_empty(const struct outgoing *queue) {
+static bool is_empty(const struct outgoing* queue) {
   return queue->start == queue->end;
 }
 
 /* Sends what the descriptor takes now; true if it failed for good. */
-static bool flush(struct outgoing *queue, int descriptor) {
+static bool flush(struct outgoing* queue, int descriptor) {
   while (!is_empty(queue)) {
     ssize_t count = write(descriptor, queue->bytes + queue->start, queue->end - queue->start);
     if (count < 0 && errno == EINTR) continue;
@@ -61,15 +69,16 @@ static bool flush(struct outgoing *queue, int descriptor) {
   return false;
 }
 
-static void put_frame(uint8_t type, const uint8_t *payload, size_t length) {
+static void put_frame(uint8_t type, const uint8_t* payload, size_t length) {
   uint8_t header[HEADER_BYTES] = {MAGIC_0, MAGIC_1, type, (uint8_t)length};
   memcpy(to_host.bytes + to_host.end, header, HEADER_BYTES);
   memcpy(to_host.bytes + to_host.end + HEADER_BYTES, payload, length);
   to_host.end += HEADER_BYTES + length;
 }
 
-/* Reads the command's output into frames; false when there is none now or never again. Needs to_host empty. */
-static bool forward_output(int *descriptor, uint8_t type) {
+/* Reads the command's output into frames; false when there is none now or never again. Needs
+ * to_host empty. */
+static bool forward_output(int* descriptor, uint8_t type) {
   static uint8_t bytes[MAX_FRAMES * MAX_PAYLOAD];
   ssize_t count = *descriptor < 0 ? 0 : read(*descriptor, bytes, sizeof bytes);
   if (count <= 0) {
@@ -87,7 +96,7 @@ static bool forward_output(int *descriptor, uint8_t type) {
   return true;
 }
 
-static void resize_window(int terminal, const uint8_t *payload) {
+static void resize_window(int terminal, const uint8_t* payload) {
   struct winsize size = {
       .ws_row = (uint16_t)(payload[0] | payload[1] << 8),
       .ws_col = (uint16_t)(payload[2] | payload[3] << 8),
@@ -101,26 +110,29 @@ static void signal_command(int terminal, pid_t command, uint8_t number) {
   kill(-(has_foreground ? foreground : command), number);
 }
 
-static void take_frame(const struct options *options, struct streams *streams, pid_t command) {
-  const uint8_t *payload = incoming.bytes + HEADER_BYTES;
+static void take_frame(const struct options* options, struct streams* streams, pid_t command) {
+  const uint8_t* payload = incoming.bytes + HEADER_BYTES;
   size_t length = incoming.bytes[3];
   bool terminal = options->stdio == STDIO_TERMINAL;
 
   switch (incoming.bytes[2]) {
-    case STDIN_FRAME:
-      if (length > 0) memcpy(to_command.bytes, payload, length);
-      else if (terminal) to_command.bytes[length++] = END_OF_INPUT;
-      else end_of_input = true;
-      to_command.end = streams->input < 0 ? 0 : length;
-      break;
-    case WINSIZE_FRAME:
-      if (terminal && length >= 4) resize_window(streams->output, payload);
-      break;
-    case SIGNAL_FRAME:
-      if (length >= 1) signal_command(terminal ? streams->output : -1, command, payload[0]);
-      break;
-    default:
-      break;
+  case STDIN_FRAME:
+    if (length > 0)
+      memcpy(to_command.bytes, payload, length);
+    else if (terminal)
+      to_command.bytes[length++] = END_OF_INPUT;
+    else
+      end_of_input = true;
+    to_command.end = streams->input < 0 ? 0 : length;
+    break;
+  case WINSIZE_FRAME:
+    if (terminal && length >= 4) resize_window(streams->output, payload);
+    break;
+  case SIGNAL_FRAME:
+    if (length >= 1) signal_command(terminal ? streams->output : -1, command, payload[0]);
+    break;
+  default:
+    break;
   }
 }
 
@@ -132,11 +144,13 @@ static bool take_byte(uint8_t byte) {
     return false;
   }
   incoming.bytes[incoming.length++] = byte;
-  return incoming.length >= HEADER_BYTES && incoming.length == HEADER_BYTES + (size_t)incoming.bytes[3];
+  return incoming.length >= HEADER_BYTES &&
+         incoming.length == HEADER_BYTES + (size_t)incoming.bytes[3];
 }
 
-static void flush_input(struct streams *streams) {
-  if (streams->input >= 0 && flush(&to_command, streams->input)) to_command.start = to_command.end = 0;
+static void flush_input(struct streams* streams) {
+  if (streams->input >= 0 && flush(&to_command, streams->input))
+    to_command.start = to_command.end = 0;
   if (end_of_input && is_empty(&to_command) && streams->input >= 0) {
     close(streams->input);
     streams->input = -1;
@@ -149,7 +163,7 @@ static struct {
   uint8_t bytes[1024];
 } received;
 
-static void take_received(const struct options *options, struct streams *streams, pid_t command) {
+static void take_received(const struct options* options, struct streams* streams, pid_t command) {
   while (received.start < received.end && is_empty(&to_command)) {
     if (!take_byte(received.bytes[received.start++])) continue;
     take_frame(options, streams, command);
@@ -179,12 +193,14 @@ void open_frames(void) {
 }
 
 /* After the command: what its pipes still hold, without waiting for others that hold them open. */
-static void drain(struct streams *streams) {
+static void drain(struct streams* streams) {
   int flags = fcntl(line, F_GETFL);
   fcntl(line, F_SETFL, flags & ~O_NONBLOCK);
   flush(&to_host, line);
-  while (forward_output(&streams->output, STDOUT_FRAME)) continue;
-  while (forward_output(&streams->error, STDERR_FRAME)) continue;
+  while (forward_output(&streams->output, STDOUT_FRAME))
+    continue;
+  while (forward_output(&streams->error, STDERR_FRAME))
+    continue;
   tcdrain(line);
 }
 
@@ -195,7 +211,8 @@ static void announce(pid_t command) {
   flush(&to_host, line);
 }
 
-void carry_frames(const struct options *options, struct streams *streams, int signals, struct outcome *outcome) {
+void carry_frames(const struct options* options, struct streams* streams, int signals,
+                  struct outcome* outcome) {
   announce(outcome->command);
   for (;;) {
     bool sending = !is_empty(&to_host), feeding = !is_empty(&to_command);

@@ -1,8 +1,10 @@
 /*
- * PID 1 of the default guest: make the machine usable, run one command, report how it ended, stop the machine.
+ * PID 1 of the default guest: make the machine usable, run one command, report how it ended, stop
+ * the machine.
  *
- * Signals are blocked throughout and taken from a signalfd. Those that ask for something are busybox's:
- * SIGUSR2 poweroff, SIGTERM reboot, SIGUSR1 halt; SIGINT is the kernel's Ctrl-Alt-Delete and means reboot.
+ * Signals are blocked throughout and taken from a signalfd. Those that ask for something are
+ * busybox's: SIGUSR2 poweroff, SIGTERM reboot, SIGUSR1 halt; SIGINT is the kernel's Ctrl-Alt-Delete
+ * and means reboot.
  */
 #include "init.h"
 
@@ -18,11 +20,12 @@
 enum { GRACE_MS = 500, SIGNAL_STATUS = 128, START_FAILED = 126 };
 
 static uint8_t status_of(int wait_status) {
-  return (uint8_t)(WIFSIGNALED(wait_status) ? SIGNAL_STATUS + WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
+  return (uint8_t)(WIFSIGNALED(wait_status) ? SIGNAL_STATUS + WTERMSIG(wait_status)
+                                            : WEXITSTATUS(wait_status));
 }
 
 /* Reaps whoever ended; false when there is no child left. */
-static bool reap(struct outcome *outcome) {
+static bool reap(struct outcome* outcome) {
   int wait_status;
   pid_t child;
   while ((child = waitpid(-1, &wait_status, WNOHANG)) > 0) {
@@ -33,15 +36,23 @@ static bool reap(struct outcome *outcome) {
   return child == 0;
 }
 
-bool take_signals(int signals, struct outcome *outcome) {
+bool take_signals(int signals, struct outcome* outcome) {
   struct signalfd_siginfo taken;
   while (read(signals, &taken, sizeof taken) == (ssize_t)sizeof taken) {
     switch (taken.ssi_signo) {
-      case SIGUSR2: outcome->request = RB_POWER_OFF; break;
-      case SIGUSR1: outcome->request = RB_HALT_SYSTEM; break;
-      case SIGTERM:
-      case SIGINT: outcome->request = RB_AUTOBOOT; break;
-      default: reap(outcome); break;
+    case SIGUSR2:
+      outcome->request = RB_POWER_OFF;
+      break;
+    case SIGUSR1:
+      outcome->request = RB_HALT_SYSTEM;
+      break;
+    case SIGTERM:
+    case SIGINT:
+      outcome->request = RB_AUTOBOOT;
+      break;
+    default:
+      reap(outcome);
+      break;
     }
   }
   return outcome->ended || outcome->request != 0;
@@ -54,7 +65,7 @@ static int open_signals(void) {
   return signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void wait_on_console(int signals, struct outcome *outcome) {
+static void wait_on_console(int signals, struct outcome* outcome) {
   struct pollfd polled = {.fd = signals, .events = POLLIN};
   do {
     poll(&polled, 1, -1);
@@ -62,7 +73,7 @@ static void wait_on_console(int signals, struct outcome *outcome) {
 }
 
 /* SIGTERM, a grace that ends as soon as nobody is left, SIGKILL. */
-static void end_processes(int signals, struct outcome *outcome) {
+static void end_processes(int signals, struct outcome* outcome) {
   struct timespec start, now;
   if (!reap(outcome)) return;
   kill(-1, SIGTERM);
@@ -75,14 +86,17 @@ static void end_processes(int signals, struct outcome *outcome) {
     if (poll(&polled, 1, (int)(GRACE_MS - passed)) > 0) take_signals(signals, outcome);
   }
   kill(-1, SIGKILL);
-  while (waitpid(-1, NULL, 0) > 0) continue;
+  while (waitpid(-1, NULL, 0) > 0)
+    continue;
 }
 
-/* With ACPI the kernel can power off; without it reboot(2) would only halt, and the monitor does it for us. */
+/* With ACPI the kernel can power off; without it reboot(2) would only halt, and the monitor does it
+ * for us. */
 static void stop_machine(int request) {
   if (request == RB_POWER_OFF && access("/sys/firmware/acpi", F_OK) < 0) report_power_off();
   reboot(request);
-  for (;;) pause();
+  for (;;)
+    pause();
 }
 
 int main(void) {
@@ -96,7 +110,9 @@ int main(void) {
   reboot(RB_DISABLE_CAD);
   mount_file_systems();
   read_options(&options);
+  environ = options.envp;
   sethostname(options.hostname, strlen(options.hostname));
+  seed_random();
   start_network();
 
   if (options.stdio != STDIO_CONSOLE) open_frames();

@@ -1,6 +1,6 @@
 /*
- * Network: the loopback interface comes up; an eth0 that the kernel gave no address (ip=) asks DHCP for one, with
- * busybox's client in the background.
+ * Network: the loopback interface comes up; an eth0 that the kernel gave no address (ip=) asks DHCP
+ * for one, with busybox's client in the background.
  */
 #include "init.h"
 
@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static bool bring_up(int socket, const char *name) {
+static bool bring_up(int socket, const char* name) {
   struct ifreq request = {0};
   strcpy(request.ifr_name, name);
   if (ioctl(socket, SIOCGIFFLAGS, &request) < 0) return false;
@@ -21,20 +21,20 @@ static bool bring_up(int socket, const char *name) {
   return ioctl(socket, SIOCSIFFLAGS, &request) == 0;
 }
 
-static bool has_address(int socket, const char *name) {
+static bool has_address(int socket, const char* name) {
   struct ifreq request = {0};
   strcpy(request.ifr_name, name);
   return ioctl(socket, SIOCGIFADDR, &request) == 0;
 }
 
 static void start_dhcp(void) {
-  static char *const argv[] = {"udhcpc", "-f", "-S", "-i", "eth0", NULL};
-  static char *const envp[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+  static char* const argv[] = {"udhcpc", "-f", "-S", "-i", "eth0", NULL};
   if (vfork() == 0) {
     int nowhere = open("/dev/null", O_RDWR);
-    for (int stream = 0; stream < 3; stream++) dup2(nowhere, stream);
+    for (int stream = 0; stream < 3; stream++)
+      dup2(nowhere, stream);
     setsid();
-    become_program(argv, envp);
+    become_program(argv);
   }
 }
 

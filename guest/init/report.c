@@ -1,5 +1,6 @@
 /*
- * The monitor's report page, guest physical 0xC0000000. A store to it leaves the guest, so each is one message:
+ * The monitor's report page, guest physical 0xC0000000. A store to it leaves the guest, so each is
+ * one message:
  *
  *   offset 0  u8   123: init runs (Firecracker's boot timer)
  *   offset 4  u32  the command's exit status
@@ -16,12 +17,13 @@
 enum { PAGE_SIZE_BYTES = 4096, BOOT_VALUE = 123 };
 static const off_t REPORT_PAGE = 0xC0000000;
 
-static volatile uint8_t *page;
+static volatile uint8_t* page;
 
 void report_open(void) {
   int memory = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
   if (memory < 0) return;
-  void *mapping = mmap(NULL, PAGE_SIZE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, memory, REPORT_PAGE);
+  void* mapping =
+      mmap(NULL, PAGE_SIZE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, memory, REPORT_PAGE);
   close(memory);
   if (mapping != MAP_FAILED) page = mapping;
 }
@@ -31,9 +33,9 @@ void report_boot(void) {
 }
 
 void report_status(uint8_t status) {
-  if (page) *(volatile uint32_t *)(page + 4) = status;
+  if (page) *(volatile uint32_t*)(page + 4) = status;
 }
 
 void report_power_off(void) {
-  if (page) *(volatile uint32_t *)(page + 8) = 1;
+  if (page) *(volatile uint32_t*)(page + 8) = 1;
 }
