@@ -25,7 +25,8 @@ packages=(linux-source-6.1 gcc make flex bison bc libelf-dev libc6-dev xz-utils 
 
 # Nothing of the builder may show in the results.
 export LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH=0
-export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970' KBUILD_BUILD_USER=estalo KBUILD_BUILD_HOST=estalo
+export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970' KBUILD_BUILD_USER=estalo
+export KBUILD_BUILD_HOST=estalo KBUILD_BUILD_VERSION=1
 umask 022
 say() { printf 'guest: %s\n' "$*"; }
 
