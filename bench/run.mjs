@@ -2,7 +2,7 @@
  * `npm run bench`: builds the bench guest, the bare C monitor and the benches, then runs them.
  *
  * Everything goes to build/bench/. The benches are bundled against dist/, so that what is measured is what
- * users install: build that first (`npm run build`). Arguments are those of main.ts.
+ * users install: build that first (`npm run setup`). Arguments are those of main.ts.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
@@ -52,7 +52,7 @@ function sourcesOf(folder, ending) {
 }
 
 if (!existsSync(`${root}dist/index.js`)) {
-  console.error("bench: dist/ is not built; npm run build makes it");
+  console.error("bench: dist/ is not built; npm run setup builds it");
   process.exit(1);
 }
 mkdirSync(out, { recursive: true });
