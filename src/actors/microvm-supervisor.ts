@@ -263,6 +263,8 @@ export class MicrovmSupervisor {
     const work = async () => {
       if (this.#state !== "running") return;
       await this.#vcpus.leave();
+      // What a vCPU was waiting for is done before it goes on.
+      this.#board.drain();
       await this.#vcpus.trim();
       if (!this.#ending) this.#vcpus.run(this.#onShutdown);
     };
