@@ -13,8 +13,14 @@ import { fileURLToPath } from "node:url";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const bin = (name) => join(root, "node_modules/.bin", name);
 const scratch = mkdtempSync(join(tmpdir(), "estalo-test-"));
-/** Time the testbed has for the guest specs, s. */
-const TESTBED_LIMIT_S = 1500;
+/** Time the testbed has for its guest specs, s. */
+const TESTBED_LIMIT_S = 600;
+/** Its exit status when that is over. */
+const TESTBED_TIME_IS_UP = 124;
+/** What only hardware KVM shows: unchanged kernels, ACPI, several vCPUs. */
+const TESTBED_FILES = ["default-guest", "debian", "bad-input"].map(
+  (name) => `spec/guest/${name}.spec.ts`,
+);
 /** Its memory: the largest guest has 6 GiB. */
 const TESTBED_MEMORY_MIB = 9000;
 
@@ -36,21 +42,57 @@ function check(what, command, args) {
   count(what, status === 0 ? 1 : 0, status === 0 ? 0 : 1, 0);
 }
 
-/** A vitest project, here or behind `prefix`; its JSON report says what ran. */
-function specs(where, project, prefix = [], env = {}, folder = scratch) {
+/** Guest specs or unit specs, here or behind `prefix`; vitest's JSON report says what ran. */
+function specs(where, project, { prefix = [], env = {}, folder = scratch, files = [] } = {}) {
   console.log(`\n── ${where}`);
   const json = join(folder, `${project}.json`);
-  const vitest = [bin("vitest"), "run", "--project", project, "--reporter=verbose"];
+  const vitest = [bin("vitest"), "run", "--project", project, ...files, "--reporter=verbose"];
   const [command, ...args] = [...prefix, ...vitest, "--reporter=json", `--outputFile.json=${json}`];
   const { status } = spawnSync(command, args, {
     cwd: root,
     stdio: ["ignore", "inherit", "inherit"],
     env: { ...process.env, ...env },
   });
-  if (!existsSync(json)) return count(where, 0, 1, 0, `no report; exit status ${status}`);
+  if (!existsSync(json)) return { status };
   const result = JSON.parse(readFileSync(json, "utf8"));
   const failed = Math.max(result.numFailedTests, status === 0 ? 0 : 1);
   count(where, result.numPassedTests, failed, result.numPendingTests + result.numTodoTests);
+  return undefined;
+}
+
+/** As `specs`, and a run without a report has failed. */
+function specsHere(where, project, options) {
+  const broken = specs(where, project, options);
+  if (broken !== undefined) count(where, 0, 1, 0, `no report; exit status ${broken.status}`);
+}
+
+/**
+ * Guest specs on hardware KVM. Where this host ran all of them already, the testbed runs those for which
+ * hardware KVM matters. QEMU's emulated AMD-V stops now and then, about once in some hundred microVMs, and
+ * the whole virtual host with it: that is no result, and is tried once more.
+ */
+function specsInTestbed(ranHere) {
+  const where = "guest specs in the testbed (hardware KVM, emulated)";
+  const out = mkdtempSync(join(tmpdir(), "estalo-testbed-"));
+  const limits = ["-t", String(TESTBED_LIMIT_S), "-m", String(TESTBED_MEMORY_MIB), "-o", out];
+  const options = {
+    prefix: [
+      join(root, "spec/testbed/testbed"),
+      ...limits,
+      "--",
+      "env",
+      "ESTALO_SPEC_HOST=testbed",
+    ],
+    folder: out,
+    files: ranHere ? TESTBED_FILES : [],
+  };
+  let broken = specs(where, "guest", options);
+  if (broken?.status === TESTBED_TIME_IS_UP) {
+    console.log("the testbed stopped without a result: once more");
+    broken = specs(where, "guest", options);
+  }
+  if (broken !== undefined) count(where, 0, 1, 0, `no report; exit status ${broken.status}`);
+  rmSync(out, { recursive: true, force: true });
 }
 
 function isKvmUsable() {
@@ -72,40 +114,21 @@ const clangFiles = spawnSync(
 check("format and lint (biome)", bin("biome"), ["ci", "."]);
 check("types (tsc)", bin("tsc"), ["-p", "tsconfig.json"]);
 check("C and C++ format (clang-format)", "clang-format", ["--dry-run", "-Werror", ...clangFiles]);
-specs("unit specs", "unit");
-if (isKvmUsable())
-  specs("guest specs on this host's KVM", "guest", [], { ESTALO_SPEC_HOST: "local" });
-else
-  count(
-    "guest specs on this host's KVM",
-    0,
-    0,
-    1,
-    "this host has no usable KVM: estalo doctor says why",
-  );
+specsHere("unit specs", "unit");
+const ranHere = isKvmUsable();
+if (ranHere) {
+  specsHere("guest specs on this host's KVM", "guest", { env: { ESTALO_SPEC_HOST: "local" } });
+  check("benchmarks, a few seconds of each", process.execPath, ["bench/run.mjs", "--smoke"]);
+} else {
+  const reason = "this host has no usable KVM: estalo doctor says why";
+  count("guest specs on this host's KVM", 0, 0, 1, reason);
+  count("benchmarks, a few seconds of each", 0, 0, 1, reason);
+}
 if (process.argv.includes("--no-testbed")) {
   count("guest specs in the testbed", 0, 0, 1, "--no-testbed");
 } else {
   check("Debian guest image for the testbed", "bash", ["spec/guest/images/debian"]);
-  const out = mkdtempSync(join(tmpdir(), "estalo-testbed-"));
-  const testbed = [
-    join(root, "spec/testbed/testbed"),
-    "-t",
-    String(TESTBED_LIMIT_S),
-    "-m",
-    String(TESTBED_MEMORY_MIB),
-    "--",
-  ];
-  const env = { TESTBED_OUT: out };
-  const inside = ["env", "ESTALO_SPEC_HOST=testbed"];
-  specs(
-    "guest specs in the testbed (hardware KVM, emulated)",
-    "guest",
-    [...testbed, ...inside],
-    env,
-    out,
-  );
-  rmSync(out, { recursive: true, force: true });
+  specsInTestbed(ranHere);
 }
 rmSync(scratch, { recursive: true, force: true });
 
