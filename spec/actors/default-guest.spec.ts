@@ -47,6 +47,17 @@ describe.skipIf(!existsSync(MANIFEST))("defaultGuest (needs guest/images)", () =
   });
   afterAll(() => rmSync(cache, { recursive: true }));
 
+  it("says nothing of the root file system where the caller brings one", async () => {
+    vi.stubEnv("ESTALO_CACHE", cache);
+    const own = { path: "system.ext4", isRoot: true };
+    const config = await defaultGuestConfig({ drives: [own] });
+    expect(config.drives).toEqual([own]);
+    expect(config.bootArgs).toContain("console=ttyS0");
+    expect(config.bootArgs).not.toMatch(/\broot(fstype)?=|\bro\b/);
+    const usual = await defaultGuestConfig({});
+    expect(usual.bootArgs).toContain("rootfstype=erofs");
+  });
+
   it("unpacks what its manifest says, once, however many ask at the same time", async () => {
     vi.stubEnv("ESTALO_CACHE", cache);
     const guests = await Promise.all([defaultGuest(), defaultGuest(), defaultGuest()]);

@@ -77,6 +77,12 @@ export async function defaultGuest(): Promise<DefaultGuest> {
   return { version: manifest.version, kernel, rootfs, bootArgs: emulated ?? manifest.commandLine };
 }
 
+/** The arguments without what they say about the root file system: it is the caller's own. */
+function withoutRoot(bootArgs: string): string {
+  const words = bootArgs.split(" ").filter((word) => !/^(root(fstype)?=.*|ro|rw)$/.test(word));
+  return words.join(" ");
+}
+
 /** The configuration with the default guest where it names no kernel of its own. */
 export async function defaultGuestConfig(
   config: MicroVmConfig,
@@ -89,7 +95,7 @@ export async function defaultGuestConfig(
   return {
     ...config,
     kernel: guest.kernel,
-    bootArgs: config.bootArgs ?? guest.bootArgs,
+    bootArgs: config.bootArgs ?? (needsRoot ? guest.bootArgs : withoutRoot(guest.bootArgs)),
     drives: needsRoot ? [root, ...drives] : drives,
   };
 }
