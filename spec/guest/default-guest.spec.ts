@@ -18,7 +18,7 @@ async function boot(config: MicroVmConfig) {
   const vm = await MicroVm.create(config);
   const guest = new GuestShell(vm);
   await vm.start();
-  await guest.ready(/# (\x1b\[6n)?$/);
+  await guest.ready(/# (.\[6n)?$/);
   return { vm, guest };
 }
 
