@@ -15,7 +15,7 @@ const SCRATCH_BYTES = 64 * 2 ** 20;
 
 /** What the guest does; short, as it travels on the kernel's command line. */
 const DEMONSTRATION = `set -e
-say() { printf '%-10s%s\\n' "$1:" "$2"; }
+say() { printf '%-12s%s\\n' "$1:" "$2"; }
 say kernel "$(uname -srm)"
 say processors "$(nproc)"
 say memory "$(awk '/MemTotal/{print int($2/1024)}' /proc/meminfo) MiB"
