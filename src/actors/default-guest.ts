@@ -77,10 +77,12 @@ export async function defaultGuest(): Promise<DefaultGuest> {
   return { version: manifest.version, kernel, rootfs, bootArgs: emulated ?? manifest.commandLine };
 }
 
-/** The arguments without what they say about the root file system: it is the caller's own. */
-function withoutRoot(bootArgs: string): string {
-  const words = bootArgs.split(" ").filter((word) => !/^(root(fstype)?=.*|ro|rw)$/.test(word));
-  return words.join(" ");
+/** The guest's arguments without what they say about its own root file system, for another root. */
+export function withoutRoot(bootArgs: string): string {
+  return bootArgs
+    .split(" ")
+    .filter((word) => !/^(root|rootfstype|rootflags)=|^r[ow]$/.test(word))
+    .join(" ");
 }
 
 /** The configuration with the default guest where it names no kernel of its own. */

@@ -6,7 +6,7 @@
  *     --console, or a system of the user's  plain bytes between us and the serial port
  */
 import type { MicroVmConfig } from "../actors/config.js";
-import type { DefaultGuest } from "../actors/default-guest.js";
+import { type DefaultGuest, withoutRoot } from "../actors/default-guest.js";
 import { EstaloError } from "../errors.js";
 import type { RunOptions } from "./run-options.js";
 
@@ -147,11 +147,6 @@ export function encodeWords(words: readonly string[]): string {
         .join(""),
     );
   return words.map(encode).join(",");
-}
-
-/** The arguments without what says where the default guest's own root file system is. */
-function withoutRoot(args: string): string {
-  return withoutWords(args, /^(root|rootfstype|rootflags)=|^r[ow]$/);
 }
 
 function withoutWords(args: string, unwanted: RegExp): string {
