@@ -107,6 +107,14 @@ step(
   },
 );
 
+const sqlite = "node_modules/better-sqlite3/build/Release/better_sqlite3.node";
+step("sqlite", fingerprint([lockFile], process.version), sqlite, () => {
+  installDebian(TOOLCHAIN);
+  // Its own install script: the binary of its release where that can be had, else built here.
+  const script = ["rebuild", "better-sqlite3", "--ignore-scripts=false", ...headersArgument()];
+  run("building SQLite (80 s; a second where its binary can be downloaded)", "npm", script);
+});
+
 const nativeFiles = [...filesBelow("src/native", /\.(c|cc|h)$/), join(root, "binding.gyp")];
 step("addon", fingerprint(nativeFiles, process.version), "build/Release/estalo.node", () => {
   installDebian(TOOLCHAIN);
