@@ -20,7 +20,8 @@ const common = {
   // of which only what is used stays (two thirds of the bundle less). Built-ins are all imported as node:….
   platform: "neutral",
   conditions: ["es2015", "import"],
-  external: ["node:*"],
+  // Binaries of their own stay packages.
+  external: ["node:*", "uWebSockets.js", "better-sqlite3"],
   mainFields: ["es2015", "module", "main"],
   target: "node20",
   packages: "bundle",
