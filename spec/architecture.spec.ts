@@ -179,6 +179,7 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/^src\/index\.ts$/, "names only; guest specs import it"],
   [/^src\/actors\/(fleet-)?messages\.ts$/, "types only"],
   [/^src\/api\/(http|route)\.ts$/, "types only"],
+  [/^src\/actors\/device-family\.ts$/, "a contract"],
   [/^src\/actors\/vcpu\.worker\.ts$/, "transport.spec.ts runs it"],
   [/^src\/actors\/(guest-stdio-frames|console-output)\.ts$/, "guest-stdio.spec.ts"],
   [/^src\/boot\/(bzimage|elf-image|kernel-file)\.ts$/, "kernel-image.spec.ts"],

@@ -6,10 +6,10 @@
  * their own errors.
  */
 import { readFileSync } from "node:fs";
-import { inspect } from "node:util";
 import { VCPU_COUNT_MAX } from "../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../boot/memory-map.js";
 import { EstaloError, hostError } from "../errors.js";
+import { boolean, integer, invalid, oneOf, onlyFields, text } from "./config-checks.js";
 
 /** When a guest's writes reach the disk: never asked for, or at its FLUSH requests. */
 export type CacheType = "Unsafe" | "Writeback";
@@ -92,52 +92,6 @@ export interface CheckedConfig {
 }
 
 const DEFAULT_MEMORY_MIB = 128;
-
-function invalid(field: string, expected: string, value: unknown): EstaloError {
-  // Whatever it is, it is shown as text: the error crosses threads and JSON.
-  const got = typeof value === "string" ? JSON.stringify(value) : inspect(value, { depth: 1 });
-  return new EstaloError(
-    "ERR_ESTALO_CONFIG_INVALID",
-    `${field}: expected ${expected}, got ${got}`,
-    { data: { field, expected, got } },
-  );
-}
-
-function integer(field: string, value: unknown, min: number, max: number): number {
-  if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
-    throw invalid(field, `a whole number from ${min} to ${max}`, value);
-  }
-  return value as number;
-}
-
-function boolean(field: string, value: unknown): boolean {
-  if (typeof value !== "boolean") throw invalid(field, "true or false", value);
-  return value;
-}
-
-function text(field: string, value: unknown): string {
-  if (typeof value !== "string" || value.length === 0 || value.includes("\0")) {
-    throw invalid(field, "a non-empty string", value);
-  }
-  return value;
-}
-
-function oneOf<T extends string>(field: string, value: unknown, allowed: readonly T[]): T {
-  if (!allowed.includes(value as T)) throw invalid(field, allowed.join(" or "), value);
-  return value as T;
-}
-
-/** Refuses fields that do not exist: a typing mistake must not pass in silence. */
-function onlyFields(where: string, value: unknown, allowed: readonly string[]): void {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw invalid(where, "an object", value);
-  }
-  for (const field of Object.keys(value)) {
-    if (!allowed.includes(field)) {
-      throw invalid(`${where}.${field}`, `one of ${allowed.join(", ")}`, field);
-    }
-  }
-}
 
 const DRIVE_FIELDS = ["id", "path", "isRoot", "partuuid", "readOnly", "cacheType", "ioEngine"];
 

@@ -8,14 +8,12 @@ import { closeSync } from "node:fs";
 import type { DiskBackend } from "../devices/backend.js";
 import { VirtioBlock } from "../devices/virtio/block.js";
 import { EstaloError, hostError } from "../errors.js";
-import type { NativeGuestMapping } from "../native/binding.js";
-import type { GuestMemory } from "../native/guest-memory.js";
 import { type DiskFile, openDiskFile } from "./backends/disk-file.js";
 import { LibuvDisk } from "./backends/libuv-disk.js";
 import { UringDisk } from "./backends/uring-disk.js";
 import type { CheckedDrive } from "./config.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
-import type { DeviceHost } from "./device-host.js";
+import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 
 type OwnedBackend = DiskBackend & { close(): void };
 
@@ -28,18 +26,10 @@ interface Drive {
   replaced: Promise<unknown>;
 }
 
-/** What a backend is made with. */
-export interface DriveSurroundings {
-  readonly mapping: NativeGuestMapping;
-  readonly memory: GuestMemory;
-  readonly host: DeviceHost;
-  readonly onError: (error: unknown) => void;
-}
-
 /** See the file's header. Thread: the device host's. */
-export class DriveSet {
+export class DriveSet implements DeviceFamily {
   readonly #drives: Drive[] = [];
-  #surroundings: DriveSurroundings | undefined;
+  #surroundings: DeviceSurroundings | undefined;
   #closed = false;
 
   /** Opens every drive's file; raises ERR_ESTALO_DRIVE_FILE with none left open. */
@@ -83,7 +73,7 @@ export class DriveSet {
   }
 
   /** Makes the backends; they own the files from then on. */
-  connect(surroundings: DriveSurroundings): void {
+  connect(surroundings: DeviceSurroundings): void {
     this.#surroundings = surroundings;
     for (const drive of this.#drives) {
       const file = drive.file as DiskFile;
@@ -159,7 +149,7 @@ function gone({ config }: Drive): EstaloError {
 function createBackend(
   file: DiskFile,
   config: CheckedDrive,
-  { mapping, memory, host, onError }: DriveSurroundings,
+  { mapping, memory, host, onError }: DeviceSurroundings,
 ): OwnedBackend {
   if (config.ioEngine === "libuv") return new LibuvDisk(file, memory);
   try {

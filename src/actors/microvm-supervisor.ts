@@ -23,15 +23,13 @@ import {
   REPORT_EXIT_STATUS,
 } from "../devices/events.js";
 import { PANICKED_MASK } from "../devices/pvpanic.regs.js";
-import { VirtioRng } from "../devices/virtio/rng.js";
 import { EstaloError, toEstaloError } from "../errors.js";
-import { hostEntropy } from "./backends/entropy.js";
 import type { CheckedConfig } from "./config.js";
 import { Console } from "./console.js";
 import { capabilitiesFor, cpuTemplateOf, setUpVcpus } from "./cpu-setup.js";
 import { DeviceBoard } from "./device-board.js";
+import { DeviceFamilies } from "./device-families.js";
 import { deviceHost } from "./device-host.js";
-import { DriveSet } from "./drive-set.js";
 import { exitCodeOf } from "./exit-code.js";
 import { EventLog } from "./inspection.js";
 import { Machine } from "./machine.js";
@@ -72,7 +70,7 @@ export class MicrovmSupervisor {
 
   readonly #timings = new TimingsRecorder();
   readonly #closers: (() => void)[] = [];
-  readonly #drives: DriveSet;
+  readonly #devices: DeviceFamilies;
   readonly #board: DeviceBoard;
   readonly #machine: Machine;
   readonly #vcpus: VcpuGroup;
@@ -93,7 +91,7 @@ export class MicrovmSupervisor {
       this.#resolveExit = resolve;
     });
     try {
-      this.#drives = this.#owned(new DriveSet(config.drives));
+      this.#devices = this.#owned(new DeviceFamilies(config));
       this.#board = this.#owned(this.#describeBoard());
       this.#vcpus = this.#owned(new VcpuGroup(config.vcpuCount, (error) => this.#fail(error)));
       const template = cpuTemplateOf(config);
@@ -101,7 +99,7 @@ export class MicrovmSupervisor {
       const regions = ramRegions(config.memoryMib);
       const { hugePages, vcpuCount } = config;
       this.#machine = this.#owned(new Machine({ regions, hugePages, capabilities }));
-      this.#drives.connect({
+      this.#devices.connect({
         mapping: this.#machine.mapping,
         memory: this.#machine.memory,
         host: deviceHost,
@@ -139,7 +137,7 @@ export class MicrovmSupervisor {
   get metrics() {
     return {
       vcpus: this.#vcpus.counters(),
-      drives: Object.fromEntries(this.#drives.metrics),
+      ...this.#devices.metrics,
       serial: {
         transmittedBytes: this.#board.serial.transmittedBytes,
         receivedBytes: this.#board.serial.receivedBytes,
@@ -199,7 +197,7 @@ export class MicrovmSupervisor {
   /** Puts another file behind a drive, or measures the same one again; the guest sees the new size. */
   async updateDrive(id: string, path?: string): Promise<void> {
     this.#require(this.#state === "running" || this.#state === "paused", "change a drive");
-    const sizeBytes = await this.#drives.replace(id, path);
+    const sizeBytes = await this.#devices.drives.replace(id, path);
     this.#emit({ type: "drive-changed", drive: id, sizeBytes });
   }
 
@@ -209,11 +207,7 @@ export class MicrovmSupervisor {
   }
 
   #describeBoard(): DeviceBoard {
-    const requests = this.#drives.requests;
-    if (this.config.entropy) {
-      requests.push({ name: "entropy", create: (host) => new VirtioRng(host, hostEntropy) });
-    }
-    return new DeviceBoard(deviceHost, requests, {
+    return new DeviceBoard(deviceHost, this.#devices.requests, {
       onSignal: (event, value) => this.#onSignal(event, value),
       onDeviceFailed: (device, error) =>
         this.#emit({ type: "device-failed", device, error: error.toRecord() }),
@@ -224,7 +218,7 @@ export class MicrovmSupervisor {
 
   #prepareBoot() {
     const { config } = this;
-    const root = this.#drives.root;
+    const root = this.#devices.drives.root;
     return prepareBoot(this.#machine.memory, {
       kernel: { path: config.kernel },
       ...(config.initrd === undefined ? {} : { initrd: { path: config.initrd } }),

@@ -1,0 +1,57 @@
+/** Which devices a configuration gives, in which order, and that nothing stays open. */
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { checkConfig } from "../../src/actors/config.js";
+import { DeviceFamilies } from "../../src/actors/device-families.js";
+
+const folder = mkdtempSync(join(tmpdir(), "estalo-families-"));
+const image = join(folder, "disk");
+writeFileSync(image, Buffer.alloc(4096));
+
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function openImages(): number {
+  return readdirSync("/proc/self/fd").filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === image;
+    } catch {
+      return false;
+    }
+  }).length;
+}
+
+describe("DeviceFamilies", () => {
+  it("asks for drives first, the root drive before the others, and entropy after them", () => {
+    const config = checkConfig({
+      kernel: "vmlinux",
+      drives: [{ path: image }, { id: "root", path: image, isRoot: true }],
+    });
+    const families = new DeviceFamilies(config);
+    expect(families.requests.map(({ name }) => name)).toEqual([
+      "drive root",
+      "drive drive0",
+      "entropy",
+    ]);
+    expect(openImages()).toBe(2);
+    families.close();
+    families.close();
+    expect(openImages()).toBe(0);
+  });
+
+  it("has no entropy device when told so", () => {
+    const families = new DeviceFamilies(checkConfig({ kernel: "vmlinux", entropy: false }));
+    expect(families.requests).toEqual([]);
+    expect(families.metrics.entropy).toBeUndefined();
+    families.close();
+  });
+
+  it("leaves nothing open when one cannot be opened", () => {
+    const drives = [{ path: image }, { path: join(folder, "missing") }];
+    expect(() => new DeviceFamilies(checkConfig({ kernel: "vmlinux", drives }))).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_DRIVE_FILE" }),
+    );
+    expect(openImages()).toBe(0);
+  });
+});
