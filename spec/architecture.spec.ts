@@ -180,6 +180,10 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/^src\/actors\/(fleet-)?messages\.ts$/, "types only"],
   [/^src\/api\/(http|route)\.ts$/, "types only"],
   [/^src\/actors\/device-family\.ts$/, "a contract"],
+  [
+    /^src\/api\/v1\/((stream|metrics)-schemas|route-specs)\.ts$/,
+    "tables; routes.spec.ts runs them",
+  ],
   [/^src\/actors\/vcpu\.worker\.ts$/, "transport.spec.ts runs it"],
   [/^src\/actors\/(guest-stdio-frames|console-output)\.ts$/, "guest-stdio.spec.ts"],
   [/^src\/boot\/(bzimage|elf-image|kernel-file)\.ts$/, "kernel-image.spec.ts"],

@@ -30,6 +30,8 @@ export interface RouteSpec {
   readonly query?: TObject;
   readonly headers?: TObject;
   readonly body?: TSchema;
+  /** A request without a body stands for `{}`. Default false. */
+  readonly isBodyOptional?: boolean;
   /** Default "application/json". */
   readonly bodyContentType?: string;
   readonly replies: Readonly<Record<number, ReplySpec>>;
