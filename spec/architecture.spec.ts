@@ -84,7 +84,7 @@ describe("imports", () => {
 const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   "node:worker_threads": [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   comlink: [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
-  rxjs: [/^src\/actors\/inspection\.ts$/],
+  rxjs: [/^src\/actors\/(inspection|rate-limits)\.ts$/],
   "node:fs": [
     /^src\/boot\/boot-file\.ts$/,
     /^src\/actors\/(config|default-guest|drive-set|transport)\.ts$/,

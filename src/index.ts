@@ -4,13 +4,18 @@
 export type {
   CacheType,
   CpuTemplateConfig,
+  DriveChange,
   DriveConfig,
+  EntropyConfig,
   IoEngine,
   MicroVmConfig,
+  SerialConfig,
 } from "./actors/config.js";
 export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
 export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
+export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 export type { Timings } from "./actors/timings.js";
+export type { RateLimiterConfig, TokenBucketConfig } from "./devices/rate-limiter.js";
 export {
   type ErrorCode,
   type ErrorFamily,

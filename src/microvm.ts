@@ -2,11 +2,12 @@
  * A microVM as a program uses it: the library's face over the supervisor actor.
  */
 import type { Observable } from "rxjs";
-import { checkConfig, type MicroVmConfig } from "./actors/config.js";
+import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/config.js";
 import type { Console } from "./actors/console.js";
 import { defaultGuestConfig } from "./actors/default-guest.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
+import type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 import type { Timings } from "./actors/timings.js";
 import { EstaloError } from "./errors.js";
 import type { TraceReader } from "./native/trace-ring.js";
@@ -154,11 +155,17 @@ export class MicroVm implements AsyncDisposable {
   }
 
   /**
-   * Puts another file behind a drive while the guest runs, or measures the same file again when it grew.
-   * Rejects with ERR_ESTALO_DRIVE_UNKNOWN or ERR_ESTALO_DRIVE_FILE, and then the drive is as it was.
+   * Puts another file behind a drive while the guest runs, measures the same file again when it grew, or
+   * changes its limits. Rejects with ERR_ESTALO_DRIVE_UNKNOWN, ERR_ESTALO_DRIVE_FILE or
+   * ERR_ESTALO_CONFIG_INVALID, and then the drive is as it was.
    */
-  updateDrive(id: string, change: { readonly path?: string } = {}): Promise<void> {
-    return this.#supervisor.updateDrive(id, change.path);
+  updateDrive(id: string, change: DriveChange = {}): Promise<void> {
+    return this.#supervisor.updateDrive(id, change);
+  }
+
+  /** What the devices' rate limiters do, from the subscription on; completes when the microVM has ended. */
+  get rateLimits$(): Observable<DeviceRateLimitEvent> {
+    return this.#supervisor.rateLimits$;
   }
 
   /** Kills the microVM: `await using` leaves nothing behind. */

@@ -30,7 +30,8 @@ describe("checkConfig", () => {
       memoryMib: 128,
       hugePages: false,
       drives: [],
-      entropy: true,
+      entropy: {},
+      serial: {},
       cpuTemplate: undefined,
     });
     expect(check({ drives: [{ path: "disk" }] }).drives).toEqual([
@@ -42,6 +43,7 @@ describe("checkConfig", () => {
         readOnly: false,
         cacheType: "Writeback",
         ioEngine: "auto",
+        rateLimiter: {},
       },
     ]);
   });
@@ -61,7 +63,7 @@ describe("checkConfig", () => {
     [{ id: "A-9" }],
     [{ id: "x".repeat(64) }],
     [{ bootArgs: "" }],
-    [{ entropy: false }],
+    [{ smt: true }],
     [{ cpuTemplate: { cpuid_modifiers: [] } }],
     [{ drives: [{ path: "a", id: "größe_1" }] }],
   ])("takes %o as it is", (config) => {
@@ -104,7 +106,12 @@ describe("checkConfig", () => {
     ["memoryMib", { memoryMib: Number.POSITIVE_INFINITY }],
     ["memoryMib", { memoryMib: 65, hugePages: true }],
     ["hugePages", { hugePages: "2M" }],
-    ["entropy", { entropy: {} }],
+    ["entropy.rate", { entropy: { rate: 1 } }],
+    ["serial.rateLimiter.size", { serial: { rateLimiter: { size: "1" } } }],
+    [
+      "drives[0].rateLimiter.ops.refillTimeMs",
+      { drives: [{ path: "a", rateLimiter: { ops: { size: 1 } } }] },
+    ],
     ["cpuTemplate", { cpuTemplate: 5 }],
     ["cpuTemplate", { cpuTemplate: "" }],
     ["cpuTemplate", { cpuTemplate: [] }],

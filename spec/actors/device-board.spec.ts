@@ -55,7 +55,9 @@ class Bench {
       ioeventfd: (fd: number, address: number, _sizeBytes: number, queue: number) =>
         this.doorbells.push({ fd, address, queue }),
     } as unknown as NativeVm;
-    const attached = this.board.attach(vm, this.memory, this.block, this.console);
+    const attached = this.board.attach(vm, this.memory, this.block, {
+      sink: this.console,
+    });
     this.windows = attached.windows;
     this.hostFd = attached.hostFd;
   }

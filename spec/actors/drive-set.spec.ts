@@ -70,6 +70,7 @@ describe("DriveSet", () => {
       readOnly: false,
       cacheType: "Writeback",
       ioEngine: "auto",
+      rateLimiter: {},
       ...options,
     };
   }
@@ -175,6 +176,27 @@ describe("DriveSet", () => {
     const { set } = running("auto");
     expect(set.requests.map(({ name }) => name)).toEqual(["drive a"]);
     expect([...set.metrics.keys()]).toEqual(["a"]);
+    set.close();
+  });
+
+  it("limits a drive from the start or later, and tells of it", async () => {
+    const { set, read } = running("auto");
+    const events: string[] = [];
+    set.limits.get("a")?.events$.subscribe(({ type }) => events.push(type));
+    set.limit("a", { ops: { size: 1, refillTimeMs: 20 } });
+    for (let round = 0; round < 4; round++) expect(await read()).toBe("a");
+    set.limit("a", { ops: { size: 0, refillTimeMs: 0 } });
+    expect(events[0]).toBe("configured");
+    expect(events).toContain("throttled");
+    expect(events).toContain("released");
+    expect(set.limits.get("a")?.limiter.config).toEqual({});
+    expect(() => set.limit("b", {})).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_DRIVE_UNKNOWN" }),
+    );
+    const wrong = { ops: { size: -1, refillTimeMs: 1 } };
+    expect(() => set.limit("a", wrong)).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_CONFIG_INVALID" }),
+    );
     set.close();
   });
 

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { ByteSink } from "../../src/devices/backend.js";
+import { TokenBucket } from "../../src/devices/rate-limiter.js";
 import * as regs from "../../src/devices/serial-16550.regs.js";
 import * as words from "../../src/devices/serial-16550.state.js";
-import { SerialBack } from "../../src/devices/serial-16550-back.js";
+import { SerialBack, type SerialBackOptions } from "../../src/devices/serial-16550-back.js";
 import { FakeFront } from "../support/fake-front.js";
 import { FakeIrq } from "../support/fake-irq.js";
 
@@ -16,11 +17,12 @@ class FakeSink implements ByteSink {
   }
 }
 
-function line(waitForRts = false) {
+function line(waitForRts = false, limit?: SerialBackOptions["limit"]) {
   const fake = new FakeFront("serial-16550");
   const irq = new FakeIrq();
   const sink = new FakeSink();
-  const back = new SerialBack(fake.state, { irq, sink, waitForRts });
+  const options = limit === undefined ? {} : { limit };
+  const back = new SerialBack(fake.state, { irq, sink, waitForRts, ...options });
   const deliver = (): void => {
     for (const { event } of fake.takePosts()) back.handleEvent(event);
   };
@@ -37,6 +39,21 @@ function line(waitForRts = false) {
 const count = (length: number): number[] => Array.from({ length }, (_, index) => index % 251);
 
 describe("SerialBack draining", () => {
+  it("drops and counts what is beyond its limit, and the guest never waits for it", () => {
+    const clock = { us: 0 };
+    const bucket = new TokenBucket({ size: 10, refillTimeMs: 1000 }, 0);
+    const { fake, sink, back, deliver } = line(false, { bucket, nowUs: () => clock.us });
+    for (const byte of count(25)) fake.write8(regs.TRANSMIT_OFFSET, byte);
+    deliver();
+    expect(sink.bytes).toEqual(count(10));
+    expect(back.droppedBytes).toBe(15);
+    expect(back.drained).toBe(true);
+    clock.us = 500_000;
+    for (const byte of count(8)) fake.write8(regs.TRANSMIT_OFFSET, byte);
+    deliver();
+    expect(sink.bytes).toEqual([...count(10), ...count(5)]);
+  });
+
   it("hands what the guest sends to the sink, across the ring's end", () => {
     const { fake, sink, deliver } = line();
     const sent = count(3 * words.TRANSMIT_BYTES);

@@ -1,6 +1,7 @@
 /** A block device on an in-memory disk, with a driver that knows how requests are framed. */
-import { type BlockOptions, VirtioBlock } from "../../src/devices/virtio/block.js";
+import { VirtioBlock } from "../../src/devices/virtio/block.js";
 import * as regs from "../../src/devices/virtio/block.regs.js";
+import type { BlockOptions } from "../../src/devices/virtio/block-config.js";
 import { KIB, MIB } from "../../src/units.js";
 import { createMemory } from "./fake-memory.js";
 import { MemoryDisk, type MemoryDiskOptions } from "./memory-disk.js";

@@ -8,8 +8,10 @@
 import { readFileSync } from "node:fs";
 import { VCPU_COUNT_MAX } from "../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../boot/memory-map.js";
+import type { RateLimiterConfig, TokenBucketConfig } from "../devices/rate-limiter.js";
 import { EstaloError, hostError } from "../errors.js";
 import { boolean, integer, invalid, oneOf, onlyFields, text } from "./config-checks.js";
+import { checkRateLimiter, checkTokenBucket } from "./config-rate-limiter.js";
 
 /** When a guest's writes reach the disk: never asked for, or at its FLUSH requests. */
 export type CacheType = "Unsafe" | "Writeback";
@@ -33,6 +35,28 @@ export interface DriveConfig {
   readonly cacheType?: CacheType;
   /** Default "auto". */
   readonly ioEngine?: IoEngine;
+  /** Limits of its requests and of the bytes they move. Default: none. */
+  readonly rateLimiter?: RateLimiterConfig;
+}
+
+/** What can be changed of a drive while the guest runs. */
+export interface DriveChange {
+  /** Another file; without `path` and `rateLimiter` the same file is measured again. */
+  readonly path?: string;
+  /** Buckets that are given replace the drive's; a bucket of size 0 lifts its limit. */
+  readonly rateLimiter?: RateLimiterConfig;
+}
+
+/** The virtio entropy device. */
+export interface EntropyConfig {
+  /** Limits of its requests and of the bytes it gives. Default: none. */
+  readonly rateLimiter?: RateLimiterConfig;
+}
+
+/** The serial port. */
+export interface SerialConfig {
+  /** Limit of the guest's output in bytes; what is beyond it is dropped and counted. Default: none. */
+  readonly rateLimiter?: TokenBucketConfig;
 }
 
 /** Firecracker's custom CPU template as parsed JSON, or the path of a file with it. */
@@ -59,7 +83,8 @@ export interface MicroVmConfig {
   /** In the order of their devices. Default: the root file system that comes with Estalo, if `kernel` is its own. */
   readonly drives?: readonly DriveConfig[];
   /** A virtio entropy device. Default true. */
-  readonly entropy?: boolean;
+  readonly entropy?: boolean | EntropyConfig;
+  readonly serial?: SerialConfig;
   /** Masks for CPUID and MSRs. Default: KVM's own. */
   readonly cpuTemplate?: CpuTemplateConfig;
 }
@@ -73,6 +98,7 @@ export interface CheckedDrive {
   readonly readOnly: boolean;
   readonly cacheType: CacheType;
   readonly ioEngine: IoEngine;
+  readonly rateLimiter: RateLimiterConfig;
 }
 
 /** A configuration with nothing left open. */
@@ -86,14 +112,24 @@ export interface CheckedConfig {
   readonly memoryMib: number;
   readonly hugePages: boolean;
   readonly drives: readonly CheckedDrive[];
-  readonly entropy: boolean;
+  readonly entropy: EntropyConfig | undefined;
+  readonly serial: SerialConfig;
   /** The template's parsed JSON. */
   readonly cpuTemplate: unknown;
 }
 
 const DEFAULT_MEMORY_MIB = 128;
 
-const DRIVE_FIELDS = ["id", "path", "isRoot", "partuuid", "readOnly", "cacheType", "ioEngine"];
+const DRIVE_FIELDS = [
+  "id",
+  "path",
+  "isRoot",
+  "partuuid",
+  "readOnly",
+  "cacheType",
+  "ioEngine",
+  "rateLimiter",
+];
 
 function checkDrive(drive: DriveConfig, index: number): CheckedDrive {
   const where = `drives[${index}]`;
@@ -114,6 +150,7 @@ function checkDrive(drive: DriveConfig, index: number): CheckedDrive {
     readOnly: boolean(`${where}.readOnly`, drive.readOnly ?? false),
     cacheType: oneOf(`${where}.cacheType`, drive.cacheType ?? "Writeback", ["Unsafe", "Writeback"]),
     ioEngine: oneOf(`${where}.ioEngine`, drive.ioEngine ?? "auto", ["auto", "io_uring", "libuv"]),
+    rateLimiter: checkRateLimiter(`${where}.rateLimiter`, drive.rateLimiter ?? {}),
   };
 }
 
@@ -156,6 +193,19 @@ function readTemplate(template: CpuTemplateConfig | undefined): unknown {
   }
 }
 
+function checkEntropy(entropy: boolean | EntropyConfig): EntropyConfig | undefined {
+  if (entropy === false) return undefined;
+  if (entropy === true) return {};
+  onlyFields("entropy", entropy, ["rateLimiter"]);
+  return { rateLimiter: checkRateLimiter("entropy.rateLimiter", entropy.rateLimiter ?? {}) };
+}
+
+function checkSerial(serial: SerialConfig): SerialConfig {
+  onlyFields("serial", serial, ["rateLimiter"]);
+  if (serial.rateLimiter === undefined) return {};
+  return { rateLimiter: checkTokenBucket("serial.rateLimiter", serial.rateLimiter) };
+}
+
 /** What a command line may not hold is prepareBoot's to say; here only that it is text. */
 function checkBootArgs(bootArgs: unknown): string | undefined {
   if (bootArgs === undefined || typeof bootArgs === "string") return bootArgs;
@@ -173,6 +223,7 @@ const CONFIG_FIELDS = [
   "hugePages",
   "drives",
   "entropy",
+  "serial",
   "cpuTemplate",
 ];
 
@@ -216,7 +267,8 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     memoryMib,
     hugePages,
     drives: checkDrives(config.drives ?? []),
-    entropy: boolean("entropy", config.entropy ?? true),
+    entropy: checkEntropy(config.entropy ?? true),
+    serial: checkSerial(config.serial ?? {}),
     cpuTemplate: readTemplate(config.cpuTemplate),
   };
 }

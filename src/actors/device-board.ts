@@ -15,7 +15,7 @@ import * as layout from "../boot/layout.js";
 import type { FrontKind, IrqLine } from "../devices/device.js";
 import { STATE_WORDS } from "../devices/fronts.js";
 import { I8042Back } from "../devices/i8042.js";
-import { SerialBack } from "../devices/serial-16550-back.js";
+import { SerialBack, type SerialBackOptions } from "../devices/serial-16550-back.js";
 import type { VirtioBack, VirtioHost } from "../devices/virtio/device.js";
 import { QUEUE_NOTIFY_OFFSET } from "../devices/virtio/mmio-transport.regs.js";
 import { TransportBack } from "../devices/virtio/transport-back.js";
@@ -55,6 +55,9 @@ interface Described {
   readonly gsi: Gsi | undefined;
   readonly create: ((host: VirtioHost) => VirtioBack) | undefined;
 }
+
+/** Where the serial port's output goes, and how much of it. */
+export type SerialWiring = Pick<SerialBackOptions, "sink" | "limit">;
 
 /** A virtio device as the supervisor asks for it. */
 export interface VirtioDeviceRequest {
@@ -168,7 +171,7 @@ export class DeviceBoard {
     vm: NativeVm,
     memory: GuestMemory,
     block: SharedBlock,
-    sink: ConstructorParameters<typeof SerialBack>[1]["sink"],
+    serial: SerialWiring,
   ): { readonly windows: readonly DeviceWindow[]; readonly hostFd: number } {
     const windows = this.#described.map((device, index): DeviceWindow => {
       const irq = device.gsi === undefined ? undefined : this.#createIrq(vm, device.gsi);
@@ -177,7 +180,7 @@ export class DeviceBoard {
         block.deviceOffsets[index],
         this.deviceWords[index],
       );
-      this.#createBack(device, index, state, vm, memory, irq, sink);
+      this.#createBack(device, index, state, vm, memory, irq, serial);
       return {
         kind: device.kind,
         space: device.space,
@@ -266,12 +269,12 @@ export class DeviceBoard {
     vm: NativeVm,
     memory: GuestMemory,
     irq: IrqLine | undefined,
-    sink: ConstructorParameters<typeof SerialBack>[1]["sink"],
+    serial: SerialWiring,
   ): void {
     if (index === SERIAL) {
       this.#serial = new SerialBack(state, {
         irq: irq as IrqLine,
-        sink,
+        ...serial,
         waitForRts: true,
         later: (task) => setTimeout(() => this.#runLater(device.name, task), SERIAL_DELAY_MS),
       });

@@ -1,22 +1,31 @@
 /**
  * The virtio devices of one microVM: all its families, in one place for the supervisor.
  */
+import type { Observable } from "rxjs";
+import { RateLimiter } from "../devices/rate-limiter.js";
 import { VirtioRng } from "../devices/virtio/rng.js";
 import { hostEntropy } from "./backends/entropy.js";
-import type { CheckedConfig } from "./config.js";
+import type { CheckedConfig, EntropyConfig } from "./config.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
+import { type DeviceRateLimitEvent, limitsOf, nowUs, RateLimit } from "./rate-limits.js";
 
 /** The entropy device, when there is one. */
 class EntropyFamily implements DeviceFamily {
+  readonly limit: RateLimit;
   #device: VirtioRng | undefined;
+
+  constructor({ rateLimiter }: EntropyConfig) {
+    const limiter = new RateLimiter(rateLimiter ?? {}, nowUs);
+    this.limit = new RateLimit(limiter, () => this.#device?.resumeThrottled());
+  }
 
   readonly requests = [
     {
       name: "entropy",
       create: (host) => {
-        this.#device = new VirtioRng(host, hostEntropy);
+        this.#device = new VirtioRng(host, hostEntropy, this.limit.limiter);
         return this.#device;
       },
     },
@@ -28,7 +37,9 @@ class EntropyFamily implements DeviceFamily {
 
   connect(): void {}
 
-  close(): void {}
+  close(): void {
+    this.limit.close();
+  }
 }
 
 /** All families of one microVM, in the order in which Firecracker attaches them. */
@@ -41,7 +52,9 @@ export class DeviceFamilies implements DeviceFamily {
   constructor(config: CheckedConfig) {
     try {
       this.drives = this.#add(new DriveSet(config.drives));
-      if (config.entropy) this.#entropy = this.#add(new EntropyFamily());
+      if (config.entropy !== undefined) {
+        this.#entropy = this.#add(new EntropyFamily(config.entropy));
+      }
     } catch (error) {
       this.close();
       throw error;
@@ -62,6 +75,14 @@ export class DeviceFamilies implements DeviceFamily {
       drives: Object.fromEntries(this.drives.metrics),
       entropy: this.#entropy?.metrics,
     };
+  }
+
+  /** What the limiters do, with the device's name; completes when the devices are closed. */
+  get rateLimits$(): Observable<DeviceRateLimitEvent> {
+    const limits = new Map<string, RateLimit>();
+    for (const [id, limit] of this.drives.limits) limits.set(`drive ${id}`, limit);
+    if (this.#entropy !== undefined) limits.set("entropy", this.#entropy.limit);
+    return limitsOf(limits);
   }
 
   close(): void {

@@ -6,14 +6,17 @@
  */
 import { closeSync } from "node:fs";
 import type { DiskBackend } from "../devices/backend.js";
+import { RateLimiter, type RateLimiterConfig } from "../devices/rate-limiter.js";
 import { VirtioBlock } from "../devices/virtio/block.js";
 import { EstaloError, hostError } from "../errors.js";
 import { type DiskFile, openDiskFile } from "./backends/disk-file.js";
 import { LibuvDisk } from "./backends/libuv-disk.js";
 import { UringDisk } from "./backends/uring-disk.js";
 import type { CheckedDrive } from "./config.js";
+import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
+import { nowUs, RateLimit } from "./rate-limits.js";
 
 type OwnedBackend = DiskBackend & { close(): void };
 
@@ -22,6 +25,7 @@ interface Drive {
   file: DiskFile | undefined;
   backend: OwnedBackend | undefined;
   device: VirtioBlock | undefined;
+  readonly limit: RateLimit;
   /** The replacement before the next one. */
   replaced: Promise<unknown>;
 }
@@ -37,13 +41,16 @@ export class DriveSet implements DeviceFamily {
     try {
       for (const config of configs) {
         const file = openDiskFile(config);
-        this.#drives.push({
+        const limiter = new RateLimiter(config.rateLimiter, nowUs);
+        const drive: Drive = {
           config,
           file,
           backend: undefined,
           device: undefined,
+          limit: new RateLimit(limiter, () => drive.device?.resumeThrottled()),
           replaced: Promise.resolve(),
-        });
+        };
+        this.#drives.push(drive);
       }
     } catch (error) {
       this.close();
@@ -65,7 +72,8 @@ export class DriveSet implements DeviceFamily {
           backend: drive.backend as OwnedBackend,
           cacheType: drive.config.cacheType,
           readOnly: drive.config.readOnly,
-          nowUs: () => performance.now() * 1000,
+          nowUs,
+          limiter: drive.limit.limiter,
         });
         return drive.device;
       },
@@ -97,15 +105,20 @@ export class DriveSet implements DeviceFamily {
    * drive happen one after the other.
    */
   async replace(id: string, path: string | undefined): Promise<number> {
-    const drive = this.#drives.find((candidate) => candidate.config.id === id);
-    if (drive === undefined) {
-      throw new EstaloError("ERR_ESTALO_DRIVE_UNKNOWN", `there is no drive ${id}`, {
-        data: { id, drives: this.#drives.map((other) => other.config.id) },
-      });
-    }
+    const drive = this.#find(id);
     const sizeBytes = drive.replaced.then(() => this.#replaceNow(drive, path));
     drive.replaced = sizeBytes.catch(() => {});
     return sizeBytes;
+  }
+
+  /** Changes a drive's limits at once; raises ERR_ESTALO_DRIVE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID. */
+  limit(id: string, change: RateLimiterConfig): void {
+    this.#find(id).limit.configure(checkRateLimiter("rateLimiter", change));
+  }
+
+  /** The limits of each drive at work, by id. */
+  get limits(): ReadonlyMap<string, RateLimit> {
+    return new Map(this.#drives.map(({ config, limit }) => [config.id, limit]));
   }
 
   /** Closes every backend and file; nothing may be in flight. Metrics stay. Idempotent. */
@@ -113,11 +126,20 @@ export class DriveSet implements DeviceFamily {
     this.#closed = true;
     for (const drive of this.#drives) {
       const { backend, file } = drive;
+      drive.limit.close();
       drive.backend = undefined;
       drive.file = undefined;
       backend?.close();
       if (file !== undefined) closeSync(file.fd);
     }
+  }
+
+  #find(id: string): Drive {
+    const drive = this.#drives.find((candidate) => candidate.config.id === id);
+    if (drive !== undefined) return drive;
+    throw new EstaloError("ERR_ESTALO_DRIVE_UNKNOWN", `there is no drive ${id}`, {
+      data: { id, drives: this.#drives.map((other) => other.config.id) },
+    });
   }
 
   async #replaceNow(drive: Drive, path: string | undefined): Promise<number> {

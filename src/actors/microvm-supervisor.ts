@@ -24,7 +24,7 @@ import {
 } from "../devices/events.js";
 import { PANICKED_MASK } from "../devices/pvpanic.regs.js";
 import { EstaloError, toEstaloError } from "../errors.js";
-import type { CheckedConfig } from "./config.js";
+import type { CheckedConfig, DriveChange } from "./config.js";
 import { Console } from "./console.js";
 import { capabilitiesFor, cpuTemplateOf, setUpVcpus } from "./cpu-setup.js";
 import { DeviceBoard } from "./device-board.js";
@@ -34,6 +34,7 @@ import { exitCodeOf } from "./exit-code.js";
 import { EventLog } from "./inspection.js";
 import { Machine } from "./machine.js";
 import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
+import { serialLimit } from "./rate-limits.js";
 import { createSharedBlock } from "./shared-block.js";
 import { type Timings, TimingsRecorder } from "./timings.js";
 import { VcpuGroup } from "./vcpu-group.js";
@@ -107,7 +108,10 @@ export class MicrovmSupervisor {
       });
       const block = createSharedBlock(vcpuCount, this.#board.deviceWords);
       const { vm, memory } = this.#machine;
-      const devices = this.#board.attach(vm, memory, block, this.console);
+      const devices = this.#board.attach(vm, memory, block, {
+        sink: this.console,
+        ...serialLimit(config),
+      });
       this.console.connect(this.#board.serial);
       this.#board.serial.onReceiveRoom = () => this.console.pump();
       this.#timings.end("machineMs");
@@ -141,8 +145,14 @@ export class MicrovmSupervisor {
       serial: {
         transmittedBytes: this.#board.serial.transmittedBytes,
         receivedBytes: this.#board.serial.receivedBytes,
+        droppedBytes: this.#board.serial.droppedBytes,
       },
     };
+  }
+
+  /** What the devices' rate limiters do. */
+  get rateLimits$() {
+    return this.#devices.rateLimits$;
   }
 
   /** Readers of every vCPU's exits, from the oldest kept record on. */
@@ -194,9 +204,16 @@ export class MicrovmSupervisor {
     return this.#board.sendCtrlAltDelete();
   }
 
-  /** Puts another file behind a drive, or measures the same one again; the guest sees the new size. */
-  async updateDrive(id: string, path?: string): Promise<void> {
+  /**
+   * Puts another file behind a drive, or measures the same one again; the guest sees the new size. With
+   * limits alone the file stays as it is.
+   */
+  async updateDrive(id: string, { path, rateLimiter }: DriveChange = {}): Promise<void> {
     this.#require(this.#state === "running" || this.#state === "paused", "change a drive");
+    if (rateLimiter !== undefined) {
+      this.#devices.drives.limit(id, rateLimiter);
+      if (path === undefined) return;
+    }
     const sizeBytes = await this.#devices.drives.replace(id, path);
     this.#emit({ type: "drive-changed", drive: id, sizeBytes });
   }

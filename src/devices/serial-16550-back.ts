@@ -10,6 +10,7 @@
 import type { ByteSink } from "./backend.js";
 import type { IrqLine } from "./device.js";
 import { SERIAL_RECEIVE_EMPTY, SERIAL_RTS_RAISED, SERIAL_TRANSMIT } from "./events.js";
+import type { TokenBucket } from "./rate-limiter.js";
 import { rtsRaised } from "./serial-16550.js";
 import { IER_RECEIVE_MASK, IER_TRANSMIT_MASK } from "./serial-16550.regs.js";
 import * as words from "./serial-16550.state.js";
@@ -30,6 +31,8 @@ export interface SerialBackOptions {
    * what is drained a millisecond later is one wake-up for a line of text instead of one for each byte.
    */
   readonly later?: (task: () => void) => void;
+  /** Output beyond it is dropped and counted, as Firecracker does (default: no limit, at no cost). */
+  readonly limit?: { readonly bucket: TokenBucket; readonly nowUs: () => number };
 }
 
 /** The device side of one UART. */
@@ -40,6 +43,8 @@ export class SerialBack {
   flushCount = 0;
   transmittedBytes = 0;
   receivedBytes = 0;
+  /** Output that the limit dropped. */
+  droppedBytes = 0;
 
   readonly #state: Int32Array;
   readonly #rings: words.SerialRings;
@@ -47,6 +52,7 @@ export class SerialBack {
   readonly #sink: ByteSink;
   readonly #waitForRts: boolean;
   readonly #later: (task: () => void) => void;
+  readonly #limit: SerialBackOptions["limit"];
   #sinkReady = true;
 
   constructor(state: Int32Array, options: SerialBackOptions) {
@@ -56,6 +62,7 @@ export class SerialBack {
     this.#sink = options.sink;
     this.#waitForRts = options.waitForRts ?? false;
     this.#later = options.later ?? ((task) => task());
+    this.#limit = options.limit;
   }
 
   /** Takes an event that a front posted (devices/events.ts). */
@@ -93,7 +100,9 @@ export class SerialBack {
       this.#unblockTransmitter(tail);
       this.flushCount++;
       this.transmittedBytes += bytes.length;
-      this.#sinkReady = this.#sink.write(bytes);
+      const allowed = this.#allowed(bytes.length);
+      this.droppedBytes += bytes.length - allowed;
+      if (allowed > 0) this.#sinkReady = this.#sink.write(bytes.subarray(0, allowed));
     }
   }
 
@@ -133,6 +142,11 @@ export class SerialBack {
   get drained(): boolean {
     const state = this.#state;
     return Atomics.load(state, words.TRANSMIT_HEAD_WORD) === state[words.TRANSMIT_TAIL_WORD];
+  }
+
+  #allowed(count: number): number {
+    const limit = this.#limit;
+    return limit === undefined ? count : limit.bucket.takeUpTo(count, limit.nowUs());
   }
 
   #mayPush(): boolean {

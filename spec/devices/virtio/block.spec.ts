@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { DISK_DISCARD, DISK_FLUSH, DISK_WRITE_ZEROES } from "../../../src/devices/backend.js";
-import type { BlockOptions } from "../../../src/devices/virtio/block.js";
+
+import { RateLimiter, type RateLimiterConfig } from "../../../src/devices/rate-limiter.js";
 import * as regs from "../../../src/devices/virtio/block.regs.js";
+import type { BlockOptions } from "../../../src/devices/virtio/block-config.js";
 import { featureBits, RING_FEATURES } from "../../../src/devices/virtio/features.js";
 import * as transport from "../../../src/devices/virtio/mmio-transport.regs.js";
 import { KIB } from "../../../src/units.js";
@@ -235,5 +237,60 @@ describe("VirtioBlock discarding and zeroing", () => {
     const cannot = BlockMachine.started();
     cannot.disk.failures.push(-regs.ERRNO_EOPNOTSUPP);
     expect(cannot.run(regs.TYPE_DISCARD, 0, cannot.ranges([0, 1, 0])).status).toBe(2);
+  });
+});
+
+describe("VirtioBlock with a rate limiter", () => {
+  function limited(config: RateLimiterConfig) {
+    const clock = { us: 0 };
+    const limiter = new RateLimiter(config, () => clock.us);
+    return { m: BlockMachine.started({}, { limiter }), clock, limiter };
+  }
+
+  it("leaves in the queue what is beyond its limit, in order, until it is told to go on", () => {
+    const { m, clock } = limited({ bandwidth: { size: 1024, refillTimeMs: 1000 } });
+    const requests = [0, 1, 2, 3].map((sector) =>
+      m.request(regs.TYPE_IN, sector, into(512, DATA + sector * 512)),
+    );
+    m.kick();
+    expect(m.ring.takeUsed().map(({ head }) => head)).toEqual([requests[0].head, requests[1].head]);
+    // A driver that rings again changes nothing.
+    m.kick();
+    expect(m.ring.takeUsed()).toEqual([]);
+    expect(m.device.metrics.rate_limiter_throttled_events).toBeGreaterThanOrEqual(1);
+    clock.us = 500_000;
+    m.device.resumeThrottled();
+    expect(m.ring.takeUsed().map(({ head }) => head)).toEqual([requests[2].head]);
+    clock.us = 1_000_000;
+    m.device.resumeThrottled();
+    expect(m.ring.takeUsed().map(({ head }) => head)).toEqual([requests[3].head]);
+    expect(m.device.metrics.rate_limiter_event_count).toBe(2);
+    expect(m.faults).toEqual([]);
+  });
+
+  it("counts operations of every kind, and bytes of reads and writes only", () => {
+    const { m } = limited({
+      bandwidth: { size: 512, refillTimeMs: 1000 },
+      ops: { size: 4, refillTimeMs: 1000 },
+    });
+    m.request(regs.TYPE_FLUSH, 0);
+    m.request(regs.TYPE_GET_ID, 0, into(20));
+    m.request(regs.TYPE_OUT, 0, out(512));
+    m.request(regs.TYPE_FLUSH, 0);
+    m.request(regs.TYPE_FLUSH, 0);
+    m.kick();
+    expect(m.ring.takeUsed()).toHaveLength(4);
+  });
+
+  it("forgets what waited when its driver resets it", () => {
+    const { m, clock } = limited({ ops: { size: 1, refillTimeMs: 1000 } });
+    m.request(regs.TYPE_FLUSH, 0);
+    m.request(regs.TYPE_FLUSH, 0);
+    m.kick();
+    m.reset();
+    clock.us = 1_000_000;
+    m.device.resumeThrottled();
+    expect(m.faults).toEqual([]);
+    expect(m.status).toBe(0);
   });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { EntropySource } from "../../../src/devices/backend.js";
+import { RateLimiter } from "../../../src/devices/rate-limiter.js";
 import { VirtioRng } from "../../../src/devices/virtio/rng.js";
 import { KIB } from "../../../src/units.js";
 import { createMemory } from "../../support/fake-memory.js";
@@ -89,5 +90,26 @@ describe("VirtioRng", () => {
     again.add({ address: DATA, length: 1, writable: true });
     m.kick();
     expect(again.takeUsed()).toHaveLength(1);
+  });
+
+  it("gives no more than its limiter admits until it is told to go on", () => {
+    const clock = { us: 0 };
+    const limiter = new RateLimiter(
+      { bandwidth: { size: 100, refillTimeMs: 1000 } },
+      () => clock.us,
+    );
+    const m = new VirtioMachine(
+      createMemory(1024 * KIB),
+      (host) => new VirtioRng(host, new CountingSource(), limiter),
+    );
+    const ring = m.start();
+    for (let round = 0; round < 3; round++) ring.add({ address: DATA, length: 50, writable: true });
+    m.kick();
+    expect(ring.takeUsed()).toHaveLength(2);
+    expect(m.device.metrics.entropy_rate_limiter_throttled).toBe(1);
+    clock.us = 500_000;
+    m.device.resumeThrottled();
+    expect(ring.takeUsed()).toHaveLength(1);
+    expect(m.device.metrics.entropy_bytes).toBe(150);
   });
 });

@@ -1,12 +1,28 @@
 /**
- * What a disk offers its driver: feature bits and configuration space. VirtIO 1.2 §§ 5.2.3, 5.2.4.
+ * How a disk is made, and what it offers its driver: feature bits and configuration space. VirtIO 1.2 §§ 5.2.3, 5.2.4.
  */
 import type { DiskBackend } from "../backend.js";
+import type { RateLimiter } from "../rate-limiter.js";
 import * as regs from "./block.regs.js";
 import type { CacheType } from "./block.state.js";
 import { MAX_RANGES } from "./block-request.js";
 import type { FeatureBits } from "./device.js";
 import { featureBits, RING_FEATURES } from "./features.js";
+
+/** How a disk shows itself. */
+export interface BlockOptions {
+  readonly backend: DiskBackend;
+  /** `Writeback` offers FLUSH; `Unsafe` leaves it to the host when writes become stable. */
+  readonly cacheType: CacheType;
+  /** Refuse writes even where the backend takes them (default: as the backend). */
+  readonly readOnly?: boolean;
+  /** Largest queue size in entries (default 256). */
+  readonly queueSize?: number;
+  /** Microseconds of a monotonic clock, for the latency metrics (default: none are kept). */
+  readonly nowUs?: () => number;
+  /** Asked before each request (default: no limit, at no cost). */
+  readonly limiter?: RateLimiter;
+}
 
 /** Most sectors in one range: just under 2 GiB, what one host call takes. */
 export const MAX_RANGE_SECTORS = 2 ** 22 - 1;

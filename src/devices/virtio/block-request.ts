@@ -13,6 +13,12 @@ import type { DescriptorChain } from "./queue.js";
 /** Most ranges in one DISCARD or WRITE_ZEROES. */
 export const MAX_RANGES = 16;
 
+/** What the driver is told of a backend's result (0 or more, or a negative errno). */
+export function statusOf(result: number): number {
+  if (result >= 0) return regs.STATUS_OK;
+  return result === -regs.ERRNO_EOPNOTSUPP ? regs.STATUS_UNSUPP : regs.STATUS_IOERR;
+}
+
 /** First sector of the range at index `range` of a table of ranges. */
 export function sectorOf(ranges: Uint32Array, range: number): number {
   const at = range * regs.RANGE_WORDS;
@@ -73,6 +79,12 @@ export class BlockRequest {
     this.statusAddress = chain.addresses[last] + chain.lengths[last] - regs.STATUS_BYTES;
     this.first = 0;
     this.count = 0;
+  }
+
+  /** Bytes that the request moves to or from the disk; 0 unless it is an IN or OUT. */
+  get dataBytes(): number {
+    if (this.type === regs.TYPE_IN) return this.inBytes;
+    return this.type === regs.TYPE_OUT ? this.outBytes : 0;
   }
 
   /** Cuts the header off the readable segments and selects the rest. */

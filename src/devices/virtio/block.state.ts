@@ -24,6 +24,8 @@ export interface BlockMetrics {
   flush_count: number;
   queue_event_count: number;
   update_count: number;
+  rate_limiter_event_count: number;
+  rate_limiter_throttled_events: number;
   read_bytes: number;
   write_bytes: number;
   read_count: number;
@@ -42,6 +44,8 @@ export function createBlockMetrics(): BlockMetrics {
     flush_count: 0,
     queue_event_count: 0,
     update_count: 0,
+    rate_limiter_event_count: 0,
+    rate_limiter_throttled_events: 0,
     read_bytes: 0,
     write_bytes: 0,
     read_count: 0,

@@ -18,32 +18,19 @@ import {
   type DiskOperation,
 } from "../backend.js";
 import * as regs from "./block.regs.js";
+import { type BlockState, countTransfer, createBlockMetrics } from "./block.state.js";
 import {
-  type BlockState,
-  type CacheType,
-  countTransfer,
-  createBlockMetrics,
-} from "./block.state.js";
-import { blockConfig, blockFeatures, MAX_RANGE_SECTORS } from "./block-config.js";
+  type BlockOptions,
+  blockConfig,
+  blockFeatures,
+  MAX_RANGE_SECTORS,
+} from "./block-config.js";
 import { BlockFlights } from "./block-flights.js";
-import { BlockRequest } from "./block-request.js";
+import { BlockRequest, statusOf } from "./block-request.js";
 import { scatter } from "./chain-io.js";
 import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";
 import { hasFeature } from "./features.js";
 import { DescriptorChain, type VirtQueue } from "./queue.js";
-
-/** How a disk shows itself. */
-export interface BlockOptions {
-  readonly backend: DiskBackend;
-  /** `Writeback` offers FLUSH; `Unsafe` leaves it to the host when writes become stable. */
-  readonly cacheType: CacheType;
-  /** Refuse writes even where the backend takes them (default: as the backend). */
-  readonly readOnly?: boolean;
-  /** Largest queue size in entries (default 256). */
-  readonly queueSize?: number;
-  /** Microseconds of a monotonic clock, for the latency metrics (default: none are kept). */
-  readonly nowUs?: () => number;
-}
 
 const DEFAULT_QUEUE_SIZE = 256;
 const REQUEST_QUEUE = 0;
@@ -59,7 +46,7 @@ export class VirtioBlock implements VirtioBack {
   readonly metrics = createBlockMetrics();
 
   readonly #host: VirtioHost;
-  readonly #cacheType: CacheType;
+  readonly #options: BlockOptions;
   readonly #readOnly: boolean;
   readonly #nowUs: () => number;
   readonly #chain: DescriptorChain;
@@ -84,7 +71,7 @@ export class VirtioBlock implements VirtioBack {
     const queueSize = options.queueSize ?? DEFAULT_QUEUE_SIZE;
     this.#host = host;
     this.#backend = options.backend;
-    this.#cacheType = options.cacheType;
+    this.#options = options;
     this.#readOnly = options.readOnly ?? options.backend.readOnly;
     this.#nowUs = options.nowUs ?? (() => 0);
     this.#chain = new DescriptorChain(queueSize);
@@ -101,7 +88,7 @@ export class VirtioBlock implements VirtioBack {
     this.#queue = queues[REQUEST_QUEUE];
     this.#stalled = false;
     this.#writeThrough =
-      this.#cacheType === "Writeback" && !hasFeature(accepted, regs.FEATURE_FLUSH_BIT);
+      this.#options.cacheType === "Writeback" && !hasFeature(accepted, regs.FEATURE_FLUSH_BIT);
   }
 
   processQueue(): void {
@@ -129,6 +116,12 @@ export class VirtioBlock implements VirtioBack {
     return this.#whenIdle(() => {});
   }
 
+  /** The limiter may admit again what it has refused. */
+  resumeThrottled(): void {
+    this.metrics.rate_limiter_event_count++;
+    this.#host.notifyQueue(REQUEST_QUEUE);
+  }
+
   /**
    * Puts another backend (or the same, with a new size) behind the device: what is in flight ends
    * on the old one first. The driver is told of the new capacity. A backend set while another still
@@ -145,7 +138,7 @@ export class VirtioBlock implements VirtioBack {
       version: 1,
       capacitySectors: Math.floor(this.#backend.sizeBytes / regs.SECTOR_BYTES),
       readOnly: this.#readOnly,
-      cacheType: this.#cacheType,
+      cacheType: this.#options.cacheType,
       discard: hasFeature(this.features, regs.FEATURE_DISCARD_BIT),
     };
   }
@@ -181,6 +174,12 @@ export class VirtioBlock implements VirtioBack {
     queue.disableNotifications();
     for (;;) {
       while (!this.#full() && budget > 0 && queue.next(this.#chain)) {
+        this.#request.parse();
+        if (this.#options.limiter?.admit(this.#request.dataBytes) === false) {
+          queue.undoNext();
+          this.metrics.rate_limiter_throttled_events++;
+          return;
+        }
         budget--;
         taken++;
         this.#start(queue);
@@ -208,16 +207,15 @@ export class VirtioBlock implements VirtioBack {
 
   /** Checks the request in the scratch and hands it to the backend, or answers it. */
   #start(queue: VirtQueue): void {
-    const request = this.#request;
-    request.parse();
     const status = this.#dispatch();
     if (status === IN_FLIGHT) return;
+    const { inBytes, statusAddress } = this.#request;
     if (status !== regs.STATUS_OK) this.metrics.invalid_reqs_count++;
-    this.#host.memory.writeU8(request.statusAddress, status);
+    this.#host.memory.writeU8(statusAddress, status);
     // A used length covers all bytes before it: data that was not written allows no claim on the
     // status.
-    const answered = status === regs.STATUS_OK || request.inBytes === 0;
-    queue.addUsed(this.#chain.head, answered ? request.inBytes + regs.STATUS_BYTES : 0);
+    const answered = status === regs.STATUS_OK || inBytes === 0;
+    queue.addUsed(this.#chain.head, answered ? inBytes + regs.STATUS_BYTES : 0);
   }
 
   /** The request's status, or IN_FLIGHT. */
@@ -362,13 +360,9 @@ export class VirtioBlock implements VirtioBack {
         return;
       }
     } else this.metrics.execute_fails++;
-    let status: number = regs.STATUS_OK;
-    if (result < 0) {
-      status = result === -regs.ERRNO_EOPNOTSUPP ? regs.STATUS_UNSUPP : regs.STATUS_IOERR;
-    }
     let usedBytes: number = regs.STATUS_BYTES;
     if (operation === DISK_READ) usedBytes = result < 0 ? 0 : flights.dataBytes[tag] + usedBytes;
-    this.#host.memory.writeU8(flights.statusAddress[tag], status);
+    this.#host.memory.writeU8(flights.statusAddress[tag], statusOf(result));
     this.#queue?.addUsed(flights.head[tag], usedBytes);
     flights.release(tag);
   }

@@ -6,6 +6,7 @@
  * turn. Specification: VirtIO 1.2 § 5.4.
  */
 import type { EntropySource } from "../backend.js";
+import type { RateLimiter } from "../rate-limiter.js";
 import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";
 import { featureBits, RING_FEATURES } from "./features.js";
 import { DescriptorChain, type VirtQueue } from "./queue.js";
@@ -21,6 +22,8 @@ export interface RngMetrics {
   entropy_event_fails: number;
   entropy_bytes: number;
   host_rng_fails: number;
+  entropy_rate_limiter_throttled: number;
+  rate_limiter_event_count: number;
 }
 
 /** Back of the entropy device. */
@@ -34,17 +37,22 @@ export class VirtioRng implements VirtioBack {
     entropy_event_fails: 0,
     entropy_bytes: 0,
     host_rng_fails: 0,
+    entropy_rate_limiter_throttled: 0,
+    rate_limiter_event_count: 0,
   };
 
   readonly #host: VirtioHost;
   readonly #source: EntropySource;
+  readonly #limiter: RateLimiter | undefined;
   readonly #chain = new DescriptorChain(QUEUE_SIZE);
   readonly #scratch = new Uint8Array(SCRATCH_BYTES);
   #queue: VirtQueue | undefined;
 
-  constructor(host: VirtioHost, source: EntropySource) {
+  /** @param limiter - asked before each request (default: no limit, at no cost) */
+  constructor(host: VirtioHost, source: EntropySource, limiter?: RateLimiter) {
     this.#host = host;
     this.#source = source;
+    this.#limiter = limiter;
   }
 
   activate(_accepted: FeatureBits, queues: readonly (VirtQueue | undefined)[]): void {
@@ -68,11 +76,23 @@ export class VirtioRng implements VirtioBack {
 
   quiesce(): undefined {}
 
+  /** The limiter may admit again what it has refused. */
+  resumeThrottled(): void {
+    this.metrics.rate_limiter_event_count++;
+    this.#host.notifyQueue(REQUEST_QUEUE);
+  }
+
   #takeAll(queue: VirtQueue): void {
     let budget = queue.size;
     do {
       queue.disableNotifications();
       while (budget > 0 && queue.next(this.#chain)) {
+        const bytes = Math.min(this.#chain.writableBytes, regs.REQUEST_BYTES);
+        if (this.#limiter?.admit(bytes) === false) {
+          queue.undoNext();
+          this.metrics.entropy_rate_limiter_throttled++;
+          return;
+        }
         budget--;
         queue.addUsed(this.#chain.head, this.#fill());
       }

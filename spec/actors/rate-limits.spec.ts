@@ -1,0 +1,68 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { RateLimit, type RateLimitEvent } from "../../src/actors/rate-limits.js";
+import { RateLimiter } from "../../src/devices/rate-limiter.js";
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** A device that wants to send `pending` requests of 10 bytes, 100 bytes allowed in a second. */
+function device(pending: number) {
+  const nowUs = () => performance.now() * 1000;
+  const limiter = new RateLimiter({ bandwidth: { size: 100, refillTimeMs: 1000 } }, nowUs);
+  const state = { pending, sent: 0 };
+  const process = () => {
+    while (state.pending > 0 && limiter.admit(10)) {
+      state.pending--;
+      state.sent++;
+    }
+  };
+  const limit = new RateLimit(limiter, process);
+  const events: RateLimitEvent["type"][] = [];
+  const watching = limit.events$.subscribe(({ type }) => events.push(type));
+  return { state, process, limit, events, watching };
+}
+
+describe("RateLimit", () => {
+  it("has the device go on when there are tokens again, for as long as it has something", async () => {
+    const { state, process, events } = device(30);
+    process();
+    expect(state.sent).toBe(10);
+    expect(events).toEqual(["throttled"]);
+    await vi.advanceTimersByTimeAsync(1010);
+    expect(state.sent).toBe(20);
+    await vi.advanceTimersByTimeAsync(1010);
+    expect(state.sent).toBe(30);
+    expect(events.filter((type) => type === "released")).toHaveLength(20);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it("costs no timer while nothing is refused", () => {
+    const { process } = device(10);
+    process();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it("goes on at once when its limit is lifted, and does not wait for the old one", () => {
+    const { state, process, limit, events } = device(1000);
+    process();
+    limit.configure({ bandwidth: { size: 0, refillTimeMs: 0 } });
+    expect(state.sent).toBe(1000);
+    expect(events).toEqual(["throttled", "configured"]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it("waits for nothing more once it is closed, and its events complete", async () => {
+    const { state, process, limit, watching } = device(20);
+    process();
+    limit.close();
+    limit.close();
+    expect(watching.closed).toBe(true);
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(state.sent).toBe(10);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});

@@ -1,0 +1,158 @@
+/**
+ * Token buckets that limit what a device may do: bytes and operations in a time.
+ *
+ * Pure arithmetic on a clock, in the data path; no timer. A device asks before each request and leaves what
+ * was refused in its queue; `onThrottled` says when it is worth asking again, and who waits for that is not
+ * decided here (actors/rate-limits.ts). Semantics as Firecracker's limiter (src/vmm/src/rate_limiter), but
+ * for the time of waiting: until there are tokens for the refused request, not a fixed 100 ms, by which a
+ * bucket that is refilled faster than that would stay below its rate.
+ */
+
+/** A bucket: `size` tokens come back every `refillTimeMs`, evenly. */
+export interface TokenBucketConfig {
+  /** Tokens it holds, bytes or operations; 0: no limit. */
+  readonly size: number;
+  /** Milliseconds in which an empty bucket is full again; 0: no limit. */
+  readonly refillTimeMs: number;
+  /** Tokens on top at the start, which never come back. Default 0. */
+  readonly oneTimeBurst?: number;
+}
+
+/** Limits of one device or direction. Absent: no limit. */
+export interface RateLimiterConfig {
+  /** Bytes. */
+  readonly bandwidth?: TokenBucketConfig;
+  /** Requests or frames. */
+  readonly ops?: TokenBucketConfig;
+}
+
+/** See {@link TokenBucketConfig}. Times are microseconds of a monotonic clock. */
+export class TokenBucket {
+  readonly config: TokenBucketConfig;
+  readonly #tokensPerUs: number;
+  #burst: number;
+  /** Below 0 after a request that was larger than the bucket: a debt that refilling pays first. */
+  #tokens: number;
+  #filledAtUs: number;
+
+  constructor(config: TokenBucketConfig, nowUs: number) {
+    this.config = config;
+    this.#tokensPerUs = config.size / (config.refillTimeMs * 1000);
+    this.#burst = config.oneTimeBurst ?? 0;
+    this.#tokens = config.size;
+    this.#filledAtUs = nowUs;
+  }
+
+  /**
+   * Takes `count` tokens, of the burst first; false: there are not enough, and none was taken. More than the
+   * bucket can ever hold is granted when the bucket is full, and paid off afterwards.
+   */
+  take(count: number, nowUs: number): boolean {
+    this.#refill(nowUs);
+    const wanted = count - Math.min(count, this.#burst);
+    if (wanted > 0 && this.#tokens < Math.min(wanted, this.config.size)) return false;
+    this.#burst -= count - wanted;
+    this.#tokens -= wanted;
+    return true;
+  }
+
+  /** Takes as many tokens as there are, at most `count`; returns how many whole ones. */
+  takeUpTo(count: number, nowUs: number): number {
+    this.#refill(nowUs);
+    const granted = Math.min(count, Math.floor(this.#burst + Math.max(0, this.#tokens)));
+    const ofBurst = Math.min(granted, this.#burst);
+    this.#burst -= ofBurst;
+    this.#tokens -= granted - ofBurst;
+    return granted;
+  }
+
+  /** Puts back tokens that `take` gave and that were not used. */
+  give(count: number): void {
+    this.#tokens = Math.min(this.config.size, this.#tokens + count);
+  }
+
+  /** Microseconds from `nowUs` until `take(count)` succeeds, if nobody else takes meanwhile. */
+  waitUs(count: number, nowUs: number): number {
+    this.#refill(nowUs);
+    const wanted = Math.min(Math.max(0, count - this.#burst), this.config.size);
+    return Math.max(0, (wanted - this.#tokens) / this.#tokensPerUs);
+  }
+
+  #refill(nowUs: number): void {
+    const fresh = (nowUs - this.#filledAtUs) * this.#tokensPerUs;
+    this.#tokens = Math.min(this.config.size, this.#tokens + fresh);
+    this.#filledAtUs = nowUs;
+  }
+}
+
+function bucketOf(config: TokenBucketConfig | undefined, nowUs: number): TokenBucket | undefined {
+  if (config === undefined || config.size === 0 || config.refillTimeMs === 0) return undefined;
+  return new TokenBucket(config, nowUs);
+}
+
+/** Both buckets of a device or direction. Without any it admits everything. */
+export class RateLimiter {
+  /** Something was refused; something like it will pass after so many microseconds. Set by the actor. */
+  onThrottled: ((waitUs: number) => void) | undefined;
+  /** How often requests had to wait. */
+  throttledCount = 0;
+
+  readonly #nowUs: () => number;
+  #bandwidth: TokenBucket | undefined;
+  #ops: TokenBucket | undefined;
+  /** Both buckets stay closed until then: what comes later must not overtake what was refused. */
+  #closedUntilUs = 0;
+
+  /** @param nowUs - microseconds of a monotonic clock */
+  constructor(config: RateLimiterConfig, nowUs: () => number) {
+    this.#nowUs = nowUs;
+    this.configure(config);
+  }
+
+  /** The limits in force. */
+  get config(): RateLimiterConfig {
+    return {
+      ...(this.#bandwidth === undefined ? {} : { bandwidth: this.#bandwidth.config }),
+      ...(this.#ops === undefined ? {} : { ops: this.#ops.config }),
+    };
+  }
+
+  /**
+   * Changes limits: an absent bucket stays as it is, one of size or time 0 goes, any other is new and full.
+   */
+  configure(change: RateLimiterConfig): void {
+    const nowUs = this.#nowUs();
+    if (change.bandwidth !== undefined) this.#bandwidth = bucketOf(change.bandwidth, nowUs);
+    if (change.ops !== undefined) this.#ops = bucketOf(change.ops, nowUs);
+    this.#closedUntilUs = 0;
+  }
+
+  /** Whether one operation of `bytes` bytes may be done now; it is paid for when it may. */
+  admit(bytes: number): boolean {
+    if (this.#bandwidth === undefined && this.#ops === undefined) return true;
+    const nowUs = this.#nowUs();
+    if (nowUs < this.#closedUntilUs) return false;
+    if (this.#ops !== undefined && !this.#ops.take(1, nowUs)) {
+      this.#close(this.#ops.waitUs(1, nowUs), nowUs);
+      return false;
+    }
+    if (this.#bandwidth !== undefined && !this.#bandwidth.take(bytes, nowUs)) {
+      this.#ops?.give(1);
+      this.#close(this.#bandwidth.waitUs(bytes, nowUs), nowUs);
+      return false;
+    }
+    return true;
+  }
+
+  /** Gives back what `admit` took for an operation that was not done. */
+  refund(bytes: number): void {
+    this.#ops?.give(1);
+    this.#bandwidth?.give(bytes);
+  }
+
+  #close(waitUs: number, nowUs: number): void {
+    this.#closedUntilUs = nowUs + waitUs;
+    this.throttledCount++;
+    this.onThrottled?.(waitUs);
+  }
+}
