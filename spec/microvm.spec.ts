@@ -12,7 +12,12 @@ const played = vi.hoisted(() => ({
   end: () => {},
   start: async () => {},
   pressed: true,
+  /** What the host refuses while a microVM is made. */
+  refused: undefined as Error | undefined,
+  released: async () => {},
 }));
+
+vi.mock("../src/actors/machine.js", () => ({ machinesReleased: () => played.released() }));
 
 vi.mock("../src/actors/microvm-supervisor.js", () => ({
   MicrovmSupervisor: class {
@@ -20,6 +25,7 @@ vi.mock("../src/actors/microvm-supervisor.js", () => ({
       played.end = () => resolve(EXIT);
     });
     constructor(readonly config: unknown) {
+      if (played.refused !== undefined) throw played.refused;
       played.calls.push("created");
     }
     get state() {
@@ -63,6 +69,26 @@ describe("MicroVm", () => {
       data: { field: "vcpuCount" },
     });
     expect(played.calls).toEqual([]);
+  });
+
+  it("is refused when nothing of what was made of it is left, which takes KVM a while", async () => {
+    const refused = new EstaloError("ERR_ESTALO_KERNEL_FILE", "no such file");
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    played.refused = refused;
+    played.released = () => released;
+    let rejected = false;
+    const attempt = create().finally(() => {
+      rejected = true;
+    });
+    attempt.catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(rejected).toBe(false);
+    release();
+    await expect(attempt).rejects.toBe(refused);
+    played.refused = undefined;
   });
 
   it("is not made when the call is aborted before", async () => {

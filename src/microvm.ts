@@ -5,6 +5,7 @@ import type { Observable } from "rxjs";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/config.js";
 import type { Console } from "./actors/console.js";
 import { defaultGuestConfig } from "./actors/default-guest.js";
+import { machinesReleased } from "./actors/machine.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
 import type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
@@ -59,7 +60,13 @@ export class MicroVm implements AsyncDisposable {
     checkConfig({ ...config, kernel: config?.kernel ?? "the default guest's" });
     const complete = await defaultGuestConfig(config);
     throwIfAborted(options.signal);
-    return new MicroVm(new MicrovmSupervisor(checkConfig(complete)));
+    try {
+      return new MicroVm(new MicrovmSupervisor(checkConfig(complete)));
+    } catch (error) {
+      // What was made of it is closed; KVM frees a VM on another thread, in its own time.
+      await machinesReleased();
+      throw error;
+    }
   }
 
   /** The configuration's id. */

@@ -96,6 +96,14 @@ function checkKvm(kvm: NativeKvm, capabilities: Capabilities): void {
   }
 }
 
+/** VMs closed here that the kernel has not freed yet. */
+const releasing = new Set<Promise<void>>();
+
+/** Fulfilled when every VM closed by now is freed: what could not be made leaves nothing behind either. */
+export async function machinesReleased(): Promise<void> {
+  await Promise.all(releasing);
+}
+
 /** What a machine is made from. */
 export interface MachineOptions {
   readonly regions: readonly MemoryRegion[];
@@ -137,7 +145,9 @@ export class Machine {
       this.memory = new GuestMemory(this.mapping.buffer, options.regions);
       this.vm = new addon.Vm(kvm.createVm());
       this.#closers.push(() => {
-        this.#released = this.vm.close();
+        const released = this.vm.close().finally(() => releasing.delete(released));
+        releasing.add(released);
+        this.#released = released;
       });
       // Intel needs both in real mode; the page below the TSS is free in our map.
       this.vm.setIdentityMapAddr(KVM_TSS_GPA - PAGE_BYTES);
