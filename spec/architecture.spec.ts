@@ -181,8 +181,8 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/^src\/api\/(http|route)\.ts$/, "types only"],
   [/^src\/actors\/device-family\.ts$/, "a contract"],
   [
-    /^src\/api\/v1\/((stream|metrics)-schemas|route-specs)\.ts$/,
-    "tables; routes.spec.ts runs them",
+    /^src\/api\/v1\/((config|stream|metrics)-schemas|schema-types|route-specs)\.ts$/,
+    "tables; schemas.spec.ts and routes.spec.ts run them",
   ],
   [/^src\/actors\/vcpu\.worker\.ts$/, "transport.spec.ts runs it"],
   [/^src\/actors\/(guest-stdio-frames|console-output)\.ts$/, "guest-stdio.spec.ts"],

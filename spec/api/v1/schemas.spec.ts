@@ -3,7 +3,8 @@
 import { Compile } from "typebox/compile";
 import { describe, expect, it } from "vitest";
 import { checkConfig, type MicroVmConfig } from "../../../src/actors/config.js";
-import { Config, FleetSpec, Labels, MicrovmUpdate } from "../../../src/api/v1/schemas.js";
+import { Config } from "../../../src/api/v1/config-schemas.js";
+import { FleetSpec, Labels, MicrovmUpdate } from "../../../src/api/v1/schemas.js";
 
 const kernel = "/boot/vmlinux";
 
@@ -19,6 +20,8 @@ const GOOD: readonly MicroVmConfig[] = [
   { smt: true },
   { hugePages: true },
   { entropy: false },
+  { entropy: { rateLimiter: { ops: { size: 1, refillTimeMs: 1 } } } },
+  { serial: { rateLimiter: { size: 1, refillTimeMs: 1, oneTimeBurst: 2 } } },
   { bootArgs: "" },
   { initrd: "x" },
   { cpuTemplate: { cpuid_modifiers: [] } },
@@ -49,6 +52,10 @@ const BAD: readonly unknown[] = [
   { smt: 1 },
   { hugePages: "yes" },
   { entropy: 1 },
+  { entropy: { other: 1 } },
+  { entropy: { rateLimiter: { ops: { size: -1, refillTimeMs: 1 } } } },
+  { serial: { rateLimiter: { size: 1 } } },
+  { drives: [{ path: "/a", rateLimiter: { bandwidth: {} } }] },
   { cpuTemplate: "" },
   { cpuTemplate: 1 },
   { drives: {} },

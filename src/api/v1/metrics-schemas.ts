@@ -40,6 +40,8 @@ export const DriveMetrics = Type.Object(
     write_count: Count(),
     io_engine_throttled_events: Count(),
     remaining_reqs_count: Count(),
+    rate_limiter_event_count: Count(),
+    rate_limiter_throttled_events: Count(),
     read_agg: Latency,
     write_agg: Latency,
   },
@@ -57,6 +59,7 @@ export const MicrovmMetrics = Type.Object(
     serial: Type.Object({
       transmittedBytes: Count("From the guest."),
       receivedBytes: Count("To the guest."),
+      droppedBytes: Count("From the guest, beyond its rate limit."),
     }),
   },
   { title: "MicrovmMetrics" },

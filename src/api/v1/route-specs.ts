@@ -79,7 +79,7 @@ const fleetSpecs = {
     headers: Type.Object({
       "idempotency-key": Type.Optional(
         Type.String({
-          pattern: "^[\\x21-\\x7e]{1,128}$",
+          pattern: "^[ -~]{1,128}$",
           description: "A second request with the same key and body gets the first one's microVM.",
         }),
       ),
@@ -109,7 +109,7 @@ const fleetSpecs = {
       ),
       name: Type.Optional(Type.String({ maxLength: 64 })),
       label: Type.Optional(
-        Type.Array(Type.String({ pattern: "^[^=]{1,128}=[^]{0,256}$" }), {
+        Type.Array(Type.String({ pattern: "^[A-Za-z0-9._/-]{1,63}=[^]{0,256}$" }), {
           maxItems: 64,
           description: "key=value that it must have; may be repeated.",
         }),

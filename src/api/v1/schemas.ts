@@ -1,16 +1,14 @@
 /**
  * What door 2 takes and gives, as JSON Schema: checks requests, types the client, makes the serialisers and is
- * the OpenAPI document. Ranges and defaults are those of actors/config.ts; the types at the end hold the two
- * against each other.
+ * the OpenAPI document. The type at the end refuses to compile when a schema and the type it stands for differ.
  */
 import Type, { type Static } from "typebox";
-import type { MicroVmConfig } from "../../actors/config.js";
 import type {
   FleetSpec as FleetSpecMessage,
   RestartPolicy as RestartPolicyMessage,
 } from "../../actors/fleet-messages.js";
-import { VCPU_COUNT_MAX } from "../../boot/layout.js";
-import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../../boot/memory-map.js";
+import { Config } from "./config-schemas.js";
+import type { DeepReadonly, Holds, Same } from "./schema-types.js";
 
 const closed = { additionalProperties: false } as const;
 
@@ -25,101 +23,6 @@ export const FLEET_STATES = [
   "failed",
   "lost",
 ] as const;
-
-const HostPath = (description: string) =>
-  Type.String({ minLength: 1, maxLength: 4095, pattern: "^[^\\u0000]*$", description });
-
-/** `DriveConfig` of the library. */
-export const Drive = Type.Object(
-  {
-    id: Type.Optional(
-      Type.String({
-        pattern: "^[\\p{L}\\p{N}_]{1,64}$",
-        description: "Unique in the microVM. Default: drive0, drive1, …",
-      }),
-    ),
-    path: HostPath("A regular file or block device of the server's host."),
-    isRoot: Type.Optional(
-      Type.Boolean({ default: false, description: "Attached first, as the guest's root." }),
-    ),
-    partuuid: Type.Optional(
-      Type.String({
-        minLength: 1,
-        maxLength: 64,
-        pattern: "^[^\\u0000]*$",
-        description: "Of the root partition; only with isRoot.",
-      }),
-    ),
-    readOnly: Type.Optional(Type.Boolean({ default: false })),
-    cacheType: Type.Optional(
-      Type.Enum(["Unsafe", "Writeback"], {
-        type: "string",
-        default: "Writeback",
-        description: "Writeback: what the guest flushed is on the disk.",
-      }),
-    ),
-    ioEngine: Type.Optional(
-      Type.Enum(["auto", "io_uring", "libuv"], { type: "string", default: "auto" }),
-    ),
-  },
-  { ...closed, title: "Drive", description: "A virtio block device." },
-);
-
-/** `MicroVmConfig` of the library. */
-export const Config = Type.Object(
-  {
-    id: Type.Optional(
-      Type.String({
-        pattern: "^[A-Za-z0-9-]{1,64}$",
-        description: "The microVM's id. Default: given by the server.",
-      }),
-    ),
-    kernel: Type.Optional(
-      HostPath("A vmlinux (ELF) or bzImage. Default: the guest that comes with Estalo."),
-    ),
-    initrd: Type.Optional(HostPath("Initial RAM disk. Default: none.")),
-    bootArgs: Type.Optional(
-      Type.String({
-        maxLength: 2048,
-        description: "The kernel's arguments; root= and the devices are added.",
-      }),
-    ),
-    vcpuCount: Type.Optional(Type.Integer({ minimum: 1, maximum: VCPU_COUNT_MAX, default: 1 })),
-    smt: Type.Optional(
-      Type.Boolean({
-        default: false,
-        description: "Two threads to a core; then vcpuCount is 1 or even.",
-      }),
-    ),
-    memoryMib: Type.Optional(
-      Type.Integer({ minimum: MEMORY_MIB_MIN, maximum: MEMORY_MIB_MAX, default: 128 }),
-    ),
-    hugePages: Type.Optional(
-      Type.Boolean({
-        default: false,
-        description: "Back guest memory with 2 MiB pages; then memoryMib is even.",
-      }),
-    ),
-    drives: Type.Optional(
-      Type.Array(Drive, {
-        maxItems: 64,
-        description: "In the order of their devices. Default: the default guest's root.",
-      }),
-    ),
-    entropy: Type.Optional(
-      Type.Boolean({ default: true, description: "A virtio entropy device." }),
-    ),
-    cpuTemplate: Type.Optional(
-      Type.Union([
-        HostPath("A file with it."),
-        Type.Record(Type.String(), Type.Unknown(), {
-          description: "Firecracker's custom CPU template.",
-        }),
-      ]),
-    ),
-  },
-  { ...closed, title: "MicroVmConfig", description: "The machine; all fields have defaults." },
-);
 
 export const RestartPolicy = Type.Object(
   {
@@ -139,13 +42,12 @@ export const RestartPolicy = Type.Object(
 );
 
 const MicrovmName = Type.String({
-  pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
-  description:
-    "Unique in the fleet: a letter or digit, then letters, digits, hyphens, dots, underscores.",
+  pattern: "^(?!\\.\\.?$)[A-Za-z0-9._-]{1,64}$",
+  description: "Unique in the fleet. Default: given by the server.",
 });
 
 export const Labels = Type.Record(
-  Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$" }),
+  Type.String({ pattern: "^[A-Za-z0-9._/-]{1,63}$" }),
   Type.String({ maxLength: 256 }),
   { ...closed, maxProperties: 64, title: "Labels" },
 );
@@ -294,18 +196,8 @@ export const Health = Type.Object(
   { title: "Health" },
 );
 
-/** `T` with every property, at any depth, read-only. */
-export type DeepReadonly<T> = T extends object
-  ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> }
-  : T;
-/** Each can stand for the other. */
-export type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;
-/** Refuses to compile unless it holds. */
-export type Holds<T extends true> = T;
-
 /** Refuses to compile when a schema and the type it stands for differ. */
 export type SchemasAgree = [
-  Holds<Same<DeepReadonly<Static<typeof Config>>, DeepReadonly<MicroVmConfig>>>,
   Holds<Same<DeepReadonly<Static<typeof FleetSpec>>, DeepReadonly<FleetSpecMessage>>>,
   Holds<Same<DeepReadonly<Static<typeof RestartPolicy>>, RestartPolicyMessage>>,
 ];

@@ -4,7 +4,8 @@
  */
 import Type, { type Static } from "typebox";
 import type { FleetEvent as FleetEventMessage } from "../../actors/fleet-messages.js";
-import { ErrorDetail, FleetStateName, type Holds, MicrovmExit, type Same } from "./schemas.js";
+import type { Holds, Same } from "./schema-types.js";
+import { ErrorDetail, FleetStateName, MicrovmExit } from "./schemas.js";
 
 /** Types of events, as `type=` filters them. */
 export const EVENT_TYPES = [

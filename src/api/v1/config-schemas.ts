@@ -1,0 +1,148 @@
+/**
+ * The machine's configuration as JSON Schema: the library's `MicroVmConfig`, with its ranges and defaults. What
+ * goes with what is checkConfig's to say (actors/config.ts). The type at the end refuses to compile when the
+ * two differ.
+ */
+import Type, { type Static } from "typebox";
+import type { MicroVmConfig } from "../../actors/config.js";
+import { VCPU_COUNT_MAX } from "../../boot/layout.js";
+import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../../boot/memory-map.js";
+import type { DeepReadonly, Holds, Same } from "./schema-types.js";
+
+const closed = { additionalProperties: false } as const;
+
+const HostPath = (description: string) =>
+  Type.String({ minLength: 1, maxLength: 4095, pattern: "^[^\\u0000]*$", description });
+
+const Tokens = (description: string) =>
+  Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description });
+
+/** `TokenBucketConfig` of the library. */
+export const TokenBucket = Type.Object(
+  {
+    size: Tokens("Tokens it holds: bytes or operations; 0: no limit."),
+    refillTimeMs: Tokens("Milliseconds in which an empty bucket is full again; 0: no limit."),
+    oneTimeBurst: Type.Optional(Tokens("On top at the start. Default 0.")),
+  },
+  { ...closed, title: "TokenBucket" },
+);
+
+/** `RateLimiterConfig` of the library. */
+export const RateLimiter = Type.Object(
+  { bandwidth: Type.Optional(TokenBucket), ops: Type.Optional(TokenBucket) },
+  { ...closed, title: "RateLimiter", description: "Limits in bytes and in operations." },
+);
+
+/** `DriveConfig` of the library. */
+export const Drive = Type.Object(
+  {
+    id: Type.Optional(
+      Type.String({
+        pattern: "^[\\p{L}\\p{N}_]{1,64}$",
+        description: "Unique in the microVM. Default: drive0, drive1, …",
+      }),
+    ),
+    path: HostPath("A regular file or block device of the server's host."),
+    isRoot: Type.Optional(
+      Type.Boolean({ default: false, description: "Attached first, as the guest's root." }),
+    ),
+    partuuid: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 64,
+        pattern: "^[^\\u0000]*$",
+        description: "Of the root partition; only with isRoot.",
+      }),
+    ),
+    readOnly: Type.Optional(Type.Boolean({ default: false })),
+    cacheType: Type.Optional(
+      Type.Enum(["Unsafe", "Writeback"], {
+        type: "string",
+        default: "Writeback",
+        description: "Writeback: what the guest flushed is on the disk.",
+      }),
+    ),
+    ioEngine: Type.Optional(
+      Type.Enum(["auto", "io_uring", "libuv"], { type: "string", default: "auto" }),
+    ),
+    rateLimiter: Type.Optional(RateLimiter),
+  },
+  { ...closed, title: "Drive", description: "A virtio block device." },
+);
+
+/** `MicroVmConfig` of the library. */
+export const Config = Type.Object(
+  {
+    id: Type.Optional(
+      Type.String({
+        pattern: "^[A-Za-z0-9-]{1,64}$",
+        description: "The microVM's id. Default: given by the server.",
+      }),
+    ),
+    kernel: Type.Optional(
+      HostPath("A vmlinux (ELF) or bzImage. Default: the guest that comes with Estalo."),
+    ),
+    initrd: Type.Optional(HostPath("Initial RAM disk. Default: none.")),
+    bootArgs: Type.Optional(
+      Type.String({
+        maxLength: 2048,
+        description: "The kernel's arguments; root= and the devices are added.",
+      }),
+    ),
+    vcpuCount: Type.Optional(Type.Integer({ minimum: 1, maximum: VCPU_COUNT_MAX, default: 1 })),
+    smt: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: "Two threads to a core; then vcpuCount is 1 or even.",
+      }),
+    ),
+    memoryMib: Type.Optional(
+      Type.Integer({ minimum: MEMORY_MIB_MIN, maximum: MEMORY_MIB_MAX, default: 128 }),
+    ),
+    hugePages: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: "Back guest memory with 2 MiB pages; then memoryMib is even.",
+      }),
+    ),
+    drives: Type.Optional(
+      Type.Array(Drive, {
+        maxItems: 64,
+        description: "In the order of their devices. Default: the default guest's root.",
+      }),
+    ),
+    entropy: Type.Optional(
+      Type.Union(
+        [
+          Type.Boolean(),
+          Type.Object({ rateLimiter: Type.Optional(RateLimiter) }, { ...closed, title: "Entropy" }),
+        ],
+        { default: true, description: "A virtio entropy device." },
+      ),
+    ),
+    serial: Type.Optional(
+      Type.Object(
+        { rateLimiter: Type.Optional(TokenBucket) },
+        {
+          ...closed,
+          title: "Serial",
+          description: "Output beyond its limit is dropped, and counted.",
+        },
+      ),
+    ),
+    cpuTemplate: Type.Optional(
+      Type.Union([
+        HostPath("A file with it."),
+        Type.Record(Type.String(), Type.Unknown(), {
+          description: "Firecracker's custom CPU template.",
+        }),
+      ]),
+    ),
+  },
+  { ...closed, title: "MicroVmConfig", description: "The machine; all fields have defaults." },
+);
+
+/** See the file's header. */
+export type ConfigSchemaAgrees = Holds<
+  Same<DeepReadonly<Static<typeof Config>>, DeepReadonly<MicroVmConfig>>
+>;
