@@ -180,6 +180,28 @@ describe("DeviceBoard", () => {
     expect(Buffer.from(bench.console.history()).toString()).toBe("ab");
   });
 
+  it("brings a first byte at once, and what follows a millisecond later, together", () => {
+    vi.useFakeTimers({ toFake: ["performance", "setTimeout"] });
+    try {
+      const bench = createBench();
+      const { board, console } = bench;
+      const front = bench.front(SERIAL);
+      const say = (letter: string) => {
+        front.write(0, 1, letter.charCodeAt(0));
+        board.drain();
+        return Buffer.from(console.history()).toString();
+      };
+      expect(say("a")).toBe("a");
+      expect([say("b"), say("c")]).toEqual(["a", "a"]);
+      vi.advanceTimersByTime(1);
+      expect(Buffer.from(console.history()).toString()).toBe("abc");
+      vi.advanceTimersByTime(20);
+      expect(say("d")).toBe("abcd");
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it("tells its supervisor what concerns the whole machine", async () => {
     const bench = createBench();
     bench.front(REPORT).write(0, 1, 123);

@@ -65,6 +65,7 @@ vi.mock("../../src/actors/vcpu-group.js", () => ({
       fake.log.push("run");
       fake.onShutdown = onShutdown;
     }
+    kick = () => fake.now("kick");
     leave = () => fake.step("leave");
     detach = () => fake.step("detach");
     close = () => fake.now("vcpus.close");
@@ -161,7 +162,7 @@ describe("MicrovmSupervisor", () => {
     });
     expect(fake.log).toEqual([
       ...["machine", "boot", "attach", "run", "leave", "detach", "attach", "run"],
-      ...["leave", "detach", "machine.close", "vcpus.close"],
+      ...["kick", "leave", "detach", "machine.close", "vcpus.close"],
     ]);
   });
 
@@ -248,13 +249,24 @@ describe("MicrovmSupervisor", () => {
     },
   );
 
-  it("does not enter the guest when it is killed while its threads start", async () => {
+  it("turns its vCPUs back at once when it is killed while its threads start", async () => {
     const vm = create();
     fake.holding.add("attach");
     const started = vm.start();
     await turn();
     const killed = vm.kill();
+    expect(fake.log.slice(-3)).toEqual(["attach", "run", "kick"]);
     release();
+    await Promise.all([started, killed]);
+    const events = [];
+    for await (const event of vm.events.iterate()) events.push(event);
+    expect(events).not.toContainEqual(expect.objectContaining({ state: "running" }));
+  });
+
+  it("does not enter the guest when it is killed in the turn that starts it", async () => {
+    const vm = create();
+    const started = vm.start();
+    const killed = vm.kill();
     await Promise.all([started, killed]);
     expect(fake.log).not.toContain("run");
   });

@@ -28,8 +28,9 @@ import type { DeviceHost, Watch } from "./device-host.js";
 import type { DeviceWindow } from "./messages.js";
 import type { SharedBlock } from "./shared-block.js";
 
-/** Output of the serial port waits this long for more of it. */
+/** Output of the serial port waits this long for more of it, unless the port was quiet for longer than that. */
 const SERIAL_DELAY_MS = 1;
+const SERIAL_QUIET_MS = 10;
 /** Two failures of one device within this end the microVM. */
 const FAILURE_WINDOW_MS = 10_000;
 
@@ -132,6 +133,7 @@ export class DeviceBoard {
   readonly #eventFds: NativeEventFd[] = [];
   readonly #watches: Watch[] = [];
   readonly #failedAtMs = new Map<string, number>();
+  #serialAtMs = Number.NEGATIVE_INFINITY;
   #rings: ExitRingConsumer[] = [];
   #serial: SerialBack | undefined;
   #i8042: I8042Back | undefined;
@@ -262,6 +264,15 @@ export class DeviceBoard {
     }
   }
 
+  /** A first byte after a pause is somebody's echo, or news: at once. What follows it comes by the line. */
+  #serialLater(name: string, task: () => void): void {
+    const now = performance.now();
+    const quietMs = now - this.#serialAtMs;
+    this.#serialAtMs = now;
+    if (quietMs > SERIAL_QUIET_MS) task();
+    else setTimeout(() => this.#runLater(name, task), SERIAL_DELAY_MS);
+  }
+
   #createBack(
     device: Described,
     index: number,
@@ -276,7 +287,7 @@ export class DeviceBoard {
         irq: irq as IrqLine,
         ...serial,
         waitForRts: true,
-        later: (task) => setTimeout(() => this.#runLater(device.name, task), SERIAL_DELAY_MS),
+        later: (task) => this.#serialLater(device.name, task),
       });
     } else if (index === I8042) {
       this.#i8042 = new I8042Back(state, irq as IrqLine);

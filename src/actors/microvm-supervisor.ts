@@ -163,12 +163,15 @@ export class MicrovmSupervisor {
   /** Enters the guest for the first time. */
   start(): Promise<void> {
     return this.#change("starting", async () => {
-      this.#timings.begin();
-      await this.#vcpus.attach();
-      this.#timings.end("threadsMs");
       if (this.#ending) return;
+      this.#timings.begin();
+      const attached = this.#vcpus.attach();
+      this.#vcpus.run(this.#onShutdown);
+      await attached;
+      this.#timings.end("threadsMs");
       this.#timings.entered();
-      this.#run();
+      if (this.#ending) return;
+      this.#setState("running");
       const timer = setTimeout(() => this.#trim(), TRIM_AFTER_MS).unref();
       this.#closers.push(() => clearTimeout(timer));
     });
@@ -186,9 +189,11 @@ export class MicrovmSupervisor {
   /** Goes on where `pause` stopped. */
   resume(): Promise<void> {
     return this.#change("running", async () => {
-      await this.#vcpus.attach();
+      if (this.#ending) return;
+      const attached = this.#vcpus.attach();
       this.#board.resume();
-      if (!this.#ending) this.#vcpus.run(this.#onShutdown);
+      this.#vcpus.run(this.#onShutdown);
+      await attached;
     });
   }
 
@@ -264,11 +269,6 @@ export class MicrovmSupervisor {
     return done;
   }
 
-  #run(): void {
-    this.#setState("running");
-    this.#vcpus.run(this.#onShutdown);
-  }
-
   /** Makes the vCPUs stand still for as long as their threads take to give memory back. */
   #trim(): void {
     const work = async () => {
@@ -313,6 +313,8 @@ export class MicrovmSupervisor {
   #end(reason: ExitReason, error?: EstaloError): void {
     if (this.#ending) return;
     this.#ending = true;
+    // Those that are on their way into the guest turn back.
+    this.#vcpus.kick();
     this.#setState("stopping");
     void this.#tearDown(reason, error);
   }

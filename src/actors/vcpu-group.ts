@@ -77,7 +77,10 @@ export class VcpuGroup {
     );
   }
 
-  /** Gives every vCPU a thread; fulfilled when all of them can run. */
+  /**
+   * Gives every vCPU a thread; fulfilled when all of them have it. `run` need not wait for that: a thread takes
+   * both messages in one turn, which saves a start a wake-up of each thread.
+   */
   async attach(): Promise<void> {
     this.#takeThreads();
     const { machine, block, windows, hostFd } = this.#connected();
