@@ -192,6 +192,7 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/^src\/devices\/fronts\.ts$/, "every front's spec makes its front by it"],
   [/^src\/devices\/virtio\/(device|features|chain-io)\.ts$/, "queue, block and entropy specs"],
   [/^src\/devices\/virtio\/block-.*\.ts$/, "block.spec.ts: parts of one device"],
+  [/^src\/devices\/virtio\/net-.*\.ts$/, "net.spec.ts: parts of one device"],
   [/^src\/cli\//, "spec/guest/cli.spec.ts runs the command; some parts have specs besides"],
 ];
 

@@ -72,3 +72,64 @@ export interface ByteSink {
    */
   write(bytes: Uint8Array): boolean;
 }
+
+/** Frames as segments of guest memory: see devices/virtio/chain-table.ts. */
+export interface FrameSegments {
+  readonly addresses: Float64Array;
+  readonly lengths: Uint32Array;
+  /** Index after the last segment of each frame or buffer; it begins where the one before it ends. */
+  readonly ends: Uint32Array;
+}
+
+/**
+ * The other end of a network interface: a tap, a socket. Every frame begins with struct
+ * virtio_net_hdr_v1 (12 bytes). No call waits.
+ */
+export interface NetBackend {
+  /** Whether it takes and gives frames with checksums and segmentation left to do. */
+  readonly supportsOffloads: boolean;
+  /** Which of them the driver takes: its accepted GUEST_* feature bits (0 to 31). */
+  setOffloads(features: number): void;
+  /**
+   * Sends the frames `first` to before `end`, in order; returns how many are done with, sent or
+   * lost. Fewer than all: there is no room, and `onWritable` follows.
+   */
+  send(frames: FrameSegments, first: number, end: number): number;
+  /**
+   * Fills the buffers `first` to before `end` with frames that wait. `mergeable`: a frame takes as
+   * many buffers as it needs; else one. A frame that does not fit is lost. Returns the number of
+   * frames; for each, `frameBytes` says how long it is and `frameBuffers` how many buffers it took.
+   */
+  receive(
+    buffers: FrameSegments,
+    first: number,
+    end: number,
+    mergeable: boolean,
+    frameBytes: Uint32Array,
+    frameBuffers: Uint16Array,
+  ): number;
+  /** As `send` and `receive` for one frame in the host's memory; `undefined`: none waits. */
+  sendBytes(frame: Uint8Array): boolean;
+  receiveBytes(): Uint8Array | undefined;
+  /** Frames that were lost on the host's side, each way. */
+  readonly sendErrors: number;
+  readonly receiveErrors: number;
+  /** Set by the device: frames may wait; there may be room. */
+  onReadable: (() => void) | undefined;
+  onWritable: (() => void) | undefined;
+}
+
+/**
+ * Who looks at a network device's frames before they go on. Installed only where somebody does;
+ * frames then take a way through the host's memory.
+ */
+export interface FrameDetour {
+  /**
+   * A frame of the guest: true takes it, and it is not sent. `start`, valid during the call, holds
+   * its first bytes from the Ethernet header on (at most 64); `copy` gives the whole frame, from
+   * there on too.
+   */
+  transmit?(start: Uint8Array, frameBytes: number, copy: () => Uint8Array): boolean;
+  /** As above for a frame to the guest. */
+  receive?(start: Uint8Array, frameBytes: number, copy: () => Uint8Array): boolean;
+}

@@ -1,0 +1,161 @@
+/**
+ * The transmit half of a network device: frames from the driver's queue to the backend, many in one call.
+ */
+import type { FrameDetour, NetBackend } from "../backend.js";
+import type { RateLimiter } from "../rate-limiter.js";
+import { ChainTable } from "./chain-table.js";
+import type { VirtioHost } from "./device.js";
+import * as regs from "./net.regs.js";
+import type { NetMetrics } from "./net.state.js";
+import { copyOut, isSpoofed, START_BYTES } from "./net-frames.js";
+import { DescriptorChain, type VirtQueue } from "./queue.js";
+
+/** What both halves of a device share. */
+export interface NetShared {
+  readonly host: VirtioHost;
+  readonly backend: NetBackend;
+  readonly metrics: NetMetrics;
+  readonly mac: Uint8Array;
+  isLinkUp: boolean;
+  detour: FrameDetour | undefined;
+}
+
+/** See the file's header. */
+export class NetTransmitter {
+  readonly #net: NetShared;
+  readonly #limiter: RateLimiter | undefined;
+  readonly #chain: DescriptorChain;
+  /** Frames that were taken from the queue and not sent yet. */
+  readonly #table: ChainTable;
+  readonly #start = new Uint8Array(START_BYTES);
+  #queue: VirtQueue | undefined;
+  /** The limiter refused the frame that is next. */
+  #isThrottled = false;
+
+  constructor(net: NetShared, queueSize: number, limiter: RateLimiter | undefined) {
+    this.#net = net;
+    this.#limiter = limiter;
+    this.#chain = new DescriptorChain(queueSize);
+    this.#table = new ChainTable(queueSize, 2 * queueSize);
+  }
+
+  activate(queue: VirtQueue | undefined): void {
+    this.#queue = queue;
+    this.#table.clear();
+  }
+
+  /** Takes what the driver offers and sends it, a queue's worth in one turn. */
+  process(): void {
+    const queue = this.#queue;
+    if (queue === undefined) return;
+    try {
+      this.#takeAll(queue);
+    } finally {
+      if (queue.publish()) this.#net.host.interruptQueue(regs.TRANSMIT_QUEUE);
+    }
+  }
+
+  /** Gives the chains that wait back to the queue, where the next turn finds them. */
+  release(): void {
+    for (let left = this.#table.count; left > 0; left--) this.#queue?.undoNext();
+    this.#table.clear();
+  }
+
+  #takeAll(queue: VirtQueue): void {
+    const { metrics, host } = this.#net;
+    let budget = queue.size;
+    let taken = 0;
+    do {
+      queue.disableNotifications();
+      while (budget > 0) {
+        const more = this.#collect(queue, budget);
+        budget -= more;
+        taken += more;
+        if (!this.#send(queue) || this.#isThrottled) return;
+        if (more === 0) break;
+      }
+      if (budget === 0) {
+        metrics.tx_remaining_reqs_count++;
+        host.deferQueue(regs.TRANSMIT_QUEUE);
+        return;
+      }
+    } while (queue.enableNotifications());
+    if (taken === 0) metrics.no_tx_avail_buffer++;
+  }
+
+  /** Fills the table, at most with `budget` chains; returns how many chains were taken from the queue. */
+  #collect(queue: VirtQueue, budget: number): number {
+    const chain = this.#chain;
+    let taken = 0;
+    this.#isThrottled = false;
+    while (taken < budget && queue.next(chain)) {
+      if (this.#isMalformed(chain)) {
+        this.#net.metrics.tx_malformed_frames++;
+        queue.addUsed(chain.head, 0);
+      } else if (this.#limiter?.admit(chain.readableBytes) === false) {
+        queue.undoNext();
+        this.#net.metrics.tx_rate_limiter_throttled++;
+        this.#isThrottled = true;
+        return taken;
+      } else if (this.#goesElsewhere(chain)) {
+        queue.addUsed(chain.head, 0);
+      } else if (!this.#table.add(chain, 0, chain.count)) {
+        this.#limiter?.refund(chain.readableBytes);
+        queue.undoNext();
+        return taken;
+      }
+      taken++;
+    }
+    return taken;
+  }
+
+  #isMalformed(chain: DescriptorChain): boolean {
+    const bytes = chain.readableBytes;
+    return (
+      chain.writableBytes > 0 ||
+      bytes < regs.HEADER_BYTES + regs.ETHERNET_HEADER_BYTES ||
+      bytes > regs.FRAME_BYTES_MAX
+    );
+  }
+
+  /** Looks at the frame; true: a detour took it, or there is no link. */
+  #goesElsewhere(chain: DescriptorChain): boolean {
+    const { metrics, host, mac, detour, isLinkUp } = this.#net;
+    if (isSpoofed(host.memory, chain, mac)) metrics.tx_spoofed_mac_count++;
+    if (detour?.transmit !== undefined) {
+      const frameBytes = chain.readableBytes - regs.HEADER_BYTES;
+      const count = copyOut(host.memory, chain, regs.HEADER_BYTES, this.#start);
+      const copy = () => {
+        const whole = new Uint8Array(frameBytes);
+        copyOut(host.memory, chain, regs.HEADER_BYTES, whole);
+        // What was decided on is what is taken: the guest may have changed its memory since.
+        whole.set(this.#start.subarray(0, count));
+        return whole;
+      };
+      if (detour.transmit(this.#start.subarray(0, count), frameBytes, copy)) {
+        this.#limiter?.refund(chain.readableBytes);
+        return true;
+      }
+    }
+    if (!isLinkUp) metrics.tx_fails++;
+    return !isLinkUp;
+  }
+
+  /** Sends what the table holds; false: the backend has no room for all of it. */
+  #send(queue: VirtQueue): boolean {
+    const table = this.#table;
+    if (table.count === 0) return true;
+    const { backend, metrics } = this.#net;
+    const failed = backend.sendErrors;
+    const done = backend.send(table, table.first, table.end);
+    metrics.tx_fails += backend.sendErrors - failed;
+    metrics.tx_count++;
+    for (let frame = 0; frame < done; frame++) {
+      metrics.tx_packets_count++;
+      metrics.tx_bytes_count += table.bytes[table.first];
+      queue.addUsed(table.heads[table.first], 0);
+      table.shift();
+    }
+    return table.count === 0;
+  }
+}
