@@ -92,7 +92,11 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/(api|cli)\//,
   ],
   "node:child_process": [/^src\/cli\//],
-  "node:net": [],
+  "node:net": [/^src\/api\/(unix-path|tls-front)\.ts$/],
+  "node:tls": [/^src\/api\/tls-front\.ts$/],
+  "uWebSockets.js": [/^src\/api\/server\.ts$/],
+  "fast-json-stringify": [/^src\/api\/serialise\.ts$/],
+  typebox: [/^src\/api\//],
   "node:module": [/^src\/native\/binding\.ts$/],
 };
 
@@ -178,7 +182,10 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/\.state\.ts$/, "tables, as above"],
   [/^src\/index\.ts$/, "names only; guest specs import it"],
   [/^src\/actors\/(fleet-)?messages\.ts$/, "types only"],
-  [/^src\/api\/(http|route)\.ts$/, "types only"],
+  [/^src\/api\/(http|route|json-schema)\.ts$/, "types only"],
+  [/^src\/api\/(server-.*|unix-path|tls-front)\.ts$/, "server.spec.ts: parts of one server"],
+  [/^src\/api\/(check-wording|json-reader)\.ts$/, "check.spec.ts: parts of one check"],
+  [/^src\/api\/errors-http\.ts$/, "router.spec.ts sees its replies"],
   [/^src\/actors\/device-family\.ts$/, "a contract"],
   [
     /^src\/api\/v1\/((config|stream|metrics)-schemas|schema-types|route-specs)\.ts$/,

@@ -27,9 +27,19 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_DRIVE_UNKNOWN: "config",
   ERR_ESTALO_DEVICE_LIMIT: "config",
   ERR_ESTALO_DEFAULT_GUEST: "config",
+  ERR_ESTALO_REQUEST: "config",
+  ERR_ESTALO_NOT_FOUND: "config",
+  ERR_ESTALO_METHOD: "config",
+  ERR_ESTALO_MEDIA_TYPE: "config",
+  ERR_ESTALO_TOO_LARGE: "config",
+  ERR_ESTALO_UNAUTHORIZED: "config",
+  ERR_ESTALO_FORBIDDEN: "config",
   // The moment.
   ERR_ESTALO_STATE: "state",
   ERR_ESTALO_ABORTED: "state",
+  ERR_ESTALO_NAME_TAKEN: "state",
+  ERR_ESTALO_IDEMPOTENCY: "state",
+  ERR_ESTALO_BUSY: "state",
   // The guest.
   ERR_ESTALO_GUEST_FAULT: "guest",
   ERR_ESTALO_VCPU_STOPPED: "guest",
@@ -39,9 +49,11 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_KVM_PERMISSION: "host",
   ERR_ESTALO_KVM_CAPABILITY: "host",
   ERR_ESTALO_ADDON: "host",
+  ERR_ESTALO_LISTEN: "host",
   // Ours.
   ERR_ESTALO_THREAD_DIED: "bug",
   ERR_ESTALO_DEVICE_FAILED: "bug",
+  ERR_ESTALO_INTERNAL: "bug",
   ERR_ESTALO_BUG: "bug",
 } as const satisfies Record<string, ErrorFamily>;
 

@@ -5,7 +5,7 @@
 
 /** A request, complete and within the limits of its server. */
 export interface ApiRequest {
-  /** In upper case, whatever it is. */
+  /** As it was sent: methods are case-sensitive. */
   readonly method: string;
   /** As it was sent, without the query; percent-encoding is kept. */
   readonly path: string;
@@ -23,7 +23,7 @@ export interface ApiRequest {
 export interface ApiReply {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Absent: the reply has neither body nor Content-Length. */
+  /** Absent: none; Content-Length is 0 then, and with 204 there is none. JSON unless a header says what it is. */
   readonly body?: string | Uint8Array;
 }
 
