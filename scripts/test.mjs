@@ -1,10 +1,12 @@
 /**
  * `npm test`: style, types, unit specs, then guest specs on every host that this machine can offer. Ends with
- * a line per host and one with the totals; what could not run is named with its reason and counted as skipped.
+ * a line per host, what failed with the first lines of why, and a line with the totals; what could not run is
+ * named with its reason and counted as skipped.
  *
  *   node scripts/test.mjs [--no-testbed]
  */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -26,6 +28,14 @@ const TESTBED_MEMORY_MIB = 9000;
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const report = [];
+/** What failed: its name, why, and for a program the end of what it said. */
+const failures = [];
+/** Lines that all failures together take at the end, however many there are: logs are often cut before. */
+const FAILURE_LINES = 36;
+/** And characters that a line of them takes. */
+const LINE_MAX = 400;
+/** Output kept of a check, to tell its last lines when it fails. */
+const TAIL_CHARACTERS = 4000;
 
 function count(where, passed, failed, skipped, note = "") {
   totals.passed += passed;
@@ -35,35 +45,97 @@ function count(where, passed, failed, skipped, note = "") {
   report.push(`${where}: ${counts}${note === "" ? "" : ` (${note})`}`);
 }
 
+/** Runs a command and shows its output; its exit status and the end of what it said. */
+async function show(command, args, options = {}) {
+  const env = {
+    ...process.env,
+    ...(process.stdout.isTTY ? { FORCE_COLOR: "1" } : {}),
+    ...options.env,
+  };
+  const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"], env });
+  let tail = "";
+  for (const [from, to] of [
+    [child.stdout, process.stdout],
+    [child.stderr, process.stderr],
+  ]) {
+    from.on("data", (bytes) => {
+      to.write(bytes);
+      tail = (tail + bytes).slice(-TAIL_CHARACTERS);
+    });
+  }
+  // It may not even start.
+  const [status, signal] = await once(child, "close").catch(({ message }) => [message]);
+  return { status: status ?? signal, tail };
+}
+
 /** One check that passes or fails as a whole. */
-function check(what, command, args) {
+async function check(what, command, args) {
   console.log(`\n── ${what}`);
-  const { status } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
+  const { status, tail } = await show(command, args);
+  if (status !== 0) failures.push({ name: what, message: `exit status ${status}`, tail });
   count(what, status === 0 ? 1 : 0, status === 0 ? 0 : 1, 0);
 }
 
-/** Guest specs or unit specs, here or behind `prefix`; vitest's JSON report says what ran. */
-function specs(where, project, { prefix = [], env = {}, folder = scratch, files = [] } = {}) {
+/** Guest specs or unit specs, here or behind `prefix`; spec-reporter.mjs says what ran. */
+async function specs(where, project, { prefix = [], env = {}, folder = scratch, files = [] } = {}) {
   console.log(`\n── ${where}`);
-  const json = join(folder, `${project}.json`);
-  const vitest = [bin("vitest"), "run", "--project", project, ...files, "--reporter=verbose"];
-  const [command, ...args] = [...prefix, ...vitest, "--reporter=json", `--outputFile.json=${json}`];
-  const { status } = spawnSync(command, args, {
-    cwd: root,
-    stdio: ["ignore", "inherit", "inherit"],
-    env: { ...process.env, ...env },
+  const result = join(folder, `${project}.json`);
+  const reporters = ["--reporter=verbose", `--reporter=${join(root, "scripts/spec-reporter.mjs")}`];
+  const vitest = [bin("vitest"), "run", "--project", project, ...files, ...reporters];
+  const [command, ...args] = [...prefix, ...vitest];
+  const { status, tail } = await show(command, args, {
+    env: { ...env, ESTALO_SPEC_REPORT: result },
   });
-  if (!existsSync(json)) return { status };
-  const result = JSON.parse(readFileSync(json, "utf8"));
-  const failed = Math.max(result.numFailedTests, status === 0 ? 0 : 1);
-  count(where, result.numPassedTests, failed, result.numPendingTests + result.numTodoTests);
+  if (!existsSync(result)) return { status, tail };
+  const { passed, failed, skipped, failures: found } = JSON.parse(readFileSync(result, "utf8"));
+  const isUnclear = failed === 0 && status !== 0;
+  if (isUnclear) found.push({ name: where, message: `exit status ${status}`, tail });
+  count(where, passed, isUnclear ? 1 : failed, skipped);
+  failures.push(...found.map((failure) => ({ ...failure, name: `${where}: ${failure.name}` })));
   return undefined;
 }
 
+/** A run that ended without telling what ran has failed. */
+function noResult(where, { status, tail }) {
+  const note = `no report; exit status ${status}`;
+  count(where, 0, 1, 0, note);
+  failures.push({ name: where, message: note, tail });
+}
+
 /** As `specs`, and a run without a report has failed. */
-function specsHere(where, project, options) {
-  const broken = specs(where, project, options);
-  if (broken !== undefined) count(where, 0, 1, 0, `no report; exit status ${broken.status}`);
+async function specsHere(where, project, options) {
+  const broken = await specs(where, project, options);
+  if (broken !== undefined) noResult(where, broken);
+}
+
+function linesOf(text) {
+  return text.split("\n").filter((line) => line.trim() !== "");
+}
+
+/** The failures in a few lines each: the first of an error, the last of a program's output. */
+function failureLines() {
+  const each = Math.max(3, Math.floor(FAILURE_LINES / Math.max(failures.length, 1)));
+  const most = Math.floor(FAILURE_LINES / each);
+  const lines = failures.slice(0, most).flatMap(({ name, message, tail = "" }) => {
+    const why = linesOf(message).slice(0, each - 1);
+    const end = linesOf(tail)
+      .slice(-each)
+      .slice(1 + why.length);
+    return [`FAILED ${name}`, ...[...why, ...end].map((line) => `  ${line.slice(0, LINE_MAX)}`)];
+  });
+  if (failures.length > most) lines.push(`and ${failures.length - most} more`);
+  return lines;
+}
+
+/** Says how all went, and ends. */
+function finish() {
+  rmSync(scratch, { recursive: true, force: true });
+  const wrong = failureLines();
+  if (wrong.length > 0) wrong.push("");
+  const { passed, failed, skipped } = totals;
+  const last = `${passed} passed, ${failed} failed, ${skipped} skipped`;
+  console.log(["", ...report, "", ...wrong, last].join("\n"));
+  process.exit(failed === 0 ? 0 : 1);
 }
 
 /**
@@ -71,7 +143,7 @@ function specsHere(where, project, options) {
  * hardware KVM matters. QEMU's emulated AMD-V stops now and then, about once in some hundred microVMs, and
  * the whole virtual host with it: that is no result, and is tried once more.
  */
-function specsInTestbed(ranHere) {
+async function specsInTestbed(ranHere) {
   const where = "guest specs in the testbed (hardware KVM, emulated)";
   const out = mkdtempSync(join(tmpdir(), "estalo-testbed-"));
   const limits = ["-t", String(TESTBED_LIMIT_S), "-m", String(TESTBED_MEMORY_MIB), "-o", out];
@@ -86,12 +158,12 @@ function specsInTestbed(ranHere) {
     folder: out,
     files: ranHere ? TESTBED_FILES : [],
   };
-  let broken = specs(where, "guest", options);
+  let broken = await specs(where, "guest", options);
   if (broken?.status === TESTBED_TIME_IS_UP) {
     console.log("the testbed stopped without a result: once more");
-    broken = specs(where, "guest", options);
+    broken = await specs(where, "guest", options);
   }
-  if (broken !== undefined) count(where, 0, 1, 0, `no report; exit status ${broken.status}`);
+  if (broken !== undefined) noResult(where, broken);
   rmSync(out, { recursive: true, force: true });
 }
 
@@ -99,6 +171,17 @@ function isKvmUsable() {
   const probe = spawnSync(process.execPath, ["bin/estalo.js", "doctor", "--json"], { cwd: root });
   return probe.status === 0;
 }
+
+// The time limit of .ci/run: what is known by then is told.
+process.once("SIGTERM", () => {
+  const name = "npm test";
+  count(name, 0, 1, 0, "ended by SIGTERM");
+  failures.push({
+    name,
+    message: `ended by SIGTERM after ${Math.round(performance.now() / 1000)} s`,
+  });
+  finish();
+});
 
 const clangFiles = spawnSync(
   "git",
@@ -111,14 +194,20 @@ const clangFiles = spawnSync(
   .stdout.split("\n")
   .filter(Boolean);
 
-check("format and lint (biome)", bin("biome"), ["ci", "."]);
-check("types (tsc)", bin("tsc"), ["-p", "tsconfig.json"]);
-check("C and C++ format (clang-format)", "clang-format", ["--dry-run", "-Werror", ...clangFiles]);
-specsHere("unit specs", "unit");
+await check("format and lint (biome)", bin("biome"), ["ci", "."]);
+await check("types (tsc)", bin("tsc"), ["-p", "tsconfig.json"]);
+await check("C and C++ format (clang-format)", "clang-format", [
+  "--dry-run",
+  "-Werror",
+  ...clangFiles,
+]);
+await specsHere("unit specs", "unit");
 const ranHere = isKvmUsable();
 if (ranHere) {
-  specsHere("guest specs on this host's KVM", "guest", { env: { ESTALO_SPEC_HOST: "local" } });
-  check("benchmarks, a few seconds of each", process.execPath, ["bench/run.mjs", "--smoke"]);
+  await specsHere("guest specs on this host's KVM", "guest", {
+    env: { ESTALO_SPEC_HOST: "local" },
+  });
+  await check("benchmarks, a few seconds of each", process.execPath, ["bench/run.mjs", "--smoke"]);
 } else {
   const reason = "this host has no usable KVM: estalo doctor says why";
   count("guest specs on this host's KVM", 0, 0, 1, reason);
@@ -127,13 +216,7 @@ if (ranHere) {
 if (process.argv.includes("--no-testbed")) {
   count("guest specs in the testbed", 0, 0, 1, "--no-testbed");
 } else {
-  check("Debian guest image for the testbed", "bash", ["spec/guest/images/debian"]);
-  specsInTestbed(ranHere);
+  await check("Debian guest image for the testbed", "bash", ["spec/guest/images/debian"]);
+  await specsInTestbed(ranHere);
 }
-rmSync(scratch, { recursive: true, force: true });
-
-console.log("");
-for (const line of report) console.log(line);
-console.log("");
-console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
-process.exit(totals.failed === 0 ? 0 : 1);
+finish();

@@ -2,11 +2,11 @@
  * The built command as a user meets it: `node bin/estalo.js …` as a child process, with guests of a few
  * instructions where those will do, and with the default guest for all that its init has a part in.
  */
-import { type ChildProcess, spawn } from "node:child_process";
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
+import { type Doing, execute } from "../support/guest-child.js";
 import { print, Scratch, SPIN, TINY_GUESTS } from "../support/tiny-guest.js";
 
 const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
@@ -24,48 +24,6 @@ function reasonToSkip(): string | undefined {
 
 const reason = reasonToSkip();
 if (reason !== undefined) console.warn(`spec/guest/cli.spec.ts is skipped: ${reason}`);
-
-interface Outcome {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-interface Doing {
-  readonly input?: string;
-  readonly env?: Record<string, string>;
-  /** Called once, when standard output or error has the text. */
-  readonly when?: readonly [string, (child: ChildProcess) => void];
-  /** Do not end the input. */
-  readonly keepsInput?: boolean;
-}
-
-/** Runs a program to its end. */
-function execute(file: string, words: readonly string[], doing: Doing = {}): Promise<Outcome> {
-  const child = spawn(file, words, { env: { ...process.env, ...doing.env } });
-  let stdout = "";
-  let stderr = "";
-  let [text, act] = doing.when ?? [undefined, undefined];
-  const look = () => {
-    if (text === undefined || !(stdout + stderr).includes(text)) return;
-    text = undefined;
-    act?.(child);
-  };
-  child.stdout.setEncoding("utf8").on("data", (chunk) => {
-    stdout += chunk;
-    look();
-  });
-  child.stderr.setEncoding("utf8").on("data", (chunk) => {
-    stderr += chunk;
-    look();
-  });
-  child.stdin.on("error", () => {});
-  if (doing.input !== undefined) child.stdin.write(doing.input);
-  if (!doing.keepsInput) child.stdin.end();
-  return new Promise((resolve) => {
-    child.on("close", (status) => resolve({ status, stdout, stderr }));
-  });
-}
 
 const estalo = (words: readonly string[], doing?: Doing) =>
   execute(process.execPath, [COMMAND, ...words], doing);
@@ -93,8 +51,8 @@ describe.skipIf(reason !== undefined)("estalo run with a kernel of the user's", 
   });
 
   it("ends with standard input still open", async () => {
-    const { status } = await estalo(["run", "--kernel", hello], { keepsInput: true });
-    expect(status).toBe(0);
+    const outcome = await estalo(["run", "--kernel", hello], { keepsInput: true });
+    expect(outcome).toMatchObject({ status: 0, stderr: "" });
   });
 
   it.each([
@@ -175,7 +133,7 @@ describe.skipIf(reason !== undefined)("estalo run with a kernel of the user's", 
         ],
       });
       expect(performance.now() - askedAtMs).toBeGreaterThan(290);
-      expect(outcome.status).toBe(status);
+      expect(outcome).toMatchObject({ status, stderr: "" });
     },
   );
 
@@ -202,7 +160,7 @@ describe.skipIf(reason !== undefined)("estalo run with a kernel of the user's", 
     // jmp back to the first byte
     loop.splice(-4, 4, ...new Uint8Array(Int32Array.of(-loop.length).buffer));
     const outcome = await estalo(["run", "--kernel", scratch.guest("loop", loop)], {
-      when: ["again", (child) => child.stdout?.destroy()],
+      when: ["again", (child) => child.stdout.destroy()],
     });
     expect(outcome).toMatchObject({ status: 141, stderr: "" });
   });
@@ -274,11 +232,10 @@ describe.skipIf(reason !== undefined || !hasImages)("estalo run with the default
     const outcome = await execute("script", ["-qec", session, "/dev/null"], {
       keepsInput: true,
       env: { TERM: "xterm-256color", SHELL: "/bin/sh" },
-      when: ["# ", (child) => child.stdin?.write("stty size; echo $TERM; exit 3\n")],
+      when: ["# ", (child) => child.stdin.write("stty size; echo $TERM; exit 3\n")],
     });
+    expect(outcome).toMatchObject({ status: 3, stdout: expect.stringContaining("restored") });
     expect(outcome.stdout).toMatch(/41 111\r\nxterm-256color\r\n/);
-    expect(outcome.stdout).toContain("restored");
-    expect(outcome.status).toBe(3);
   });
 
   it("stops the guest at ctrl-p ctrl-q", async () => {
@@ -286,7 +243,7 @@ describe.skipIf(reason !== undefined || !hasImages)("estalo run with the default
     const outcome = await execute("script", ["-qec", session, "/dev/null"], {
       keepsInput: true,
       env: { SHELL: "/bin/sh" },
-      when: ["# ", (child) => child.stdin?.write("\x10\x11")],
+      when: ["# ", (child) => child.stdin.write("\x10\x11")],
     });
     expect(outcome.stdout).toContain("left the guest, stopping it");
     expect(outcome.stdout).toContain("status 0");
@@ -301,7 +258,7 @@ describe.skipIf(reason !== undefined || !hasImages)("estalo demo without a termi
     expect(stdout).toMatch(/^disk: +vdb, 64 MiB$/m);
     expect(stdout).toMatch(/^wrote: .*read the same back$/m);
     expect(stderr).toMatch(/^estalo: process .*guest to init .* total \d+ ms\n$/);
-    expect(status).toBe(0);
+    expect(status, stderr).toBe(0);
     expect(readdirSync(folder)).toEqual([]);
   });
 });

@@ -5,28 +5,46 @@
  * through ACPI alone. Needs hardware KVM, which the testbed has (docs/hosts.md); elsewhere all is skipped.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, truncateSync } from "node:fs";
-import { homedir } from "node:os";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { MicroVm, type MicroVmConfig } from "estalo";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { isKernelModeEmulated, specHost } from "../support/guest-host.js";
+import { expectEnd, GUEST_PATIENCE_MS } from "../support/guest-report.js";
 import { GuestShell } from "../support/guest-shell.js";
 
-const why = isKernelModeEmulated() ? "KVM emulates kernel mode here" : "";
-if (why !== "")
-  console.log(`skipped on ${specHost}: ${why}; an unchanged kernel needs hardware KVM`);
+/** Why these specs cannot run here, or nothing. */
+function reasonToSkip(): string {
+  if (isKernelModeEmulated())
+    return "KVM emulates kernel mode here, which an unchanged kernel is not made for";
+  if (process.getuid?.() !== 0) return "needs root, for loop devices, device mapper and mounts";
+  return "";
+}
 
-const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "estalo");
-const image = (name: string) => join(cache, "images/debian", name);
+const why = reasonToSkip();
+if (why !== "") console.log(`skipped on ${specHost}: ${why}`);
+
+/** Makes the images where they are not there; tells their folder. */
+const IMAGES = fileURLToPath(new URL("images/debian", import.meta.url));
+/** The testbed's own disk, where there is one. */
+const SCRATCH = existsSync("/scratch") ? "/scratch" : tmpdir();
 const MIB = 2 ** 20;
+/** For a command that has much to do, ms; its test has a little more. */
+const LONG_MS = 570_000;
 
-function shell(command: string): void {
-  const { status, stderr } = spawnSync("sh", ["-ec", command], { encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command}: ${stderr}`);
+/** Runs a script; gives its last line. */
+function shell(command: string): string {
+  const { status, stdout, stderr } = spawnSync("sh", ["-ec", command], { encoding: "utf8" });
+  if (status !== 0) throw new Error(`${command}: status ${status}: ${stderr}`);
+  return stdout.trimEnd().split("\n").at(-1) ?? "";
 }
 
 describe.skipIf(why !== "")("Debian on hardware KVM", () => {
+  /** What takes the host's things back, last made first. */
+  const undo: (() => void)[] = [];
+  let images: string;
   let folder: string;
   let vm: MicroVm;
   let guest: GuestShell;
@@ -35,8 +53,8 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
 
   function config(more: MicroVmConfig): MicroVmConfig {
     return {
-      kernel: image("vmlinuz"),
-      initrd: image("initrd"),
+      kernel: join(images, "vmlinuz"),
+      initrd: join(images, "initrd"),
       // Silent, so that what commands print stays in one piece.
       bootArgs: "console=ttyS0 loglevel=0 reboot=k panic=1",
       ...more,
@@ -55,40 +73,54 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
       vm.console.read((bytes) => process.stdout.write(bytes));
       process.stdin.on("data", (bytes) => vm.console.send(bytes));
       await vm.start();`;
-    const monitor = spawn(process.execPath, ["--input-type=module", "-e", script], {
-      stdio: ["pipe", "pipe", "inherit"],
+    const monitor = spawn(process.execPath, ["--input-type=module", "-e", script]);
+    const impatient = setTimeout(() => monitor.kill("SIGKILL"), GUEST_PATIENCE_MS);
+    let errors = "";
+    monitor.stderr.on("data", (chunk) => {
+      errors += chunk;
     });
     let text = "";
-    let typed = false;
-    for await (const bytes of monitor.stdout) {
-      text += bytes;
-      if (!typed && /# $/.test(text)) {
-        typed = true;
-        monitor.stdin.write("commit-loop run /dev/vdb\n");
+    try {
+      let typed = false;
+      for await (const bytes of monitor.stdout) {
+        text += bytes;
+        if (!typed && /# $/.test(text)) {
+          typed = true;
+          monitor.stdin.write("commit-loop run /dev/vdb\n");
+        }
+        if (/committed 25\b/.test(text)) break;
       }
-      if (/committed 25\b/.test(text)) break;
+    } finally {
+      clearTimeout(impatient);
+      monitor.kill("SIGKILL");
     }
-    monitor.kill("SIGKILL");
     const rows = [...text.matchAll(/^committed (\d+)\r?$/gm)];
-    return Number(rows.at(-1)?.[1] ?? 0);
+    if (rows.length === 0) throw new Error(`no row was committed; ${errors}\nconsole: ${text}`);
+    return Number(rows.at(-1)?.[1]);
   }
 
   beforeAll(async () => {
-    folder = mkdtempSync("/scratch/estalo-debian-");
+    images = shell(`exec bash '${IMAGES}'`);
+    folder = mkdtempSync(join(SCRATCH, "estalo-debian-"));
+    undo.push(() => rmSync(folder, { recursive: true }));
     const root = join(folder, "root.ext4");
-    copyFileSync(image("root.ext4"), root);
+    copyFileSync(join(images, "root.ext4"), root);
     for (const [name, mib] of Object.entries({ database: 64, fio: 32, shrink: 16, grow: 16 })) {
       shell(`truncate --size ${mib}M ${join(folder, name)}`);
     }
     committed = await commitAndKill(root, join(folder, "database"));
     // A disk whose second half fails every request, and one on a file system with no room for it.
-    shell(`truncate --size 8M ${folder}/faulty
-      loop=$(losetup --find --show ${folder}/faulty)
-      printf '0 8192 linear %s 0\\n8192 8192 error\\n' "$loop" | dmsetup create estalo-faulty`);
-    mkdirSync(join(folder, "small"));
-    shell(
-      `mount -t tmpfs -o size=4M none ${folder}/small; truncate --size 32M ${folder}/small/disk`,
+    const loop = shell(
+      `truncate --size 8M ${folder}/faulty; losetup --find --show ${folder}/faulty`,
     );
+    undo.push(() => shell(`losetup --detach ${loop}`));
+    const faulty = `estalo-faulty-${process.pid}`;
+    shell(`printf '0 8192 linear ${loop} 0\\n8192 8192 error\\n' | dmsetup create ${faulty}`);
+    undo.push(() => shell(`dmsetup remove ${faulty}`));
+    mkdirSync(join(folder, "small"));
+    shell(`mount -t tmpfs -o size=4M none ${folder}/small`);
+    undo.push(() => shell(`umount ${folder}/small`));
+    shell(`truncate --size 32M ${folder}/small/disk`);
     vm = await MicroVm.create(
       config({
         vcpuCount: 4,
@@ -97,7 +129,7 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
           { id: "root", path: root, isRoot: true, readOnly: true },
           { id: "database", path: join(folder, "database") },
           { id: "fio", path: join(folder, "fio") },
-          { id: "faulty", path: "/dev/mapper/estalo-faulty" },
+          { id: "faulty", path: `/dev/mapper/${faulty}` },
           { id: "small", path: join(folder, "small/disk") },
           { id: "shrink", path: join(folder, "shrink") },
           { id: "grow", path: join(folder, "grow") },
@@ -112,10 +144,15 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
 
   afterAll(async () => {
     await vm?.kill();
-    shell(
-      `dmsetup remove estalo-faulty || true; losetup -D || true; umount ${folder}/small || true`,
-    );
-    rmSync(folder, { recursive: true, force: true });
+    const failures: unknown[] = [];
+    for (const step of undo.reverse()) {
+      try {
+        step();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    expect(failures).toEqual([]);
   });
 
   it("reaches a login shell with the processors, memory and disks it was given", async () => {
@@ -143,12 +180,12 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
   });
 
   it("writes and reads back memory on both sides of the MMIO gap", async () => {
-    const { output } = await guest.run("fill-memory 3400 512");
+    const { output } = await guest.run("fill-memory 3400 512", LONG_MS);
     expect(output).toContain("PASS");
   }, 600_000);
 
   it("passes fio's verification of random reads and writes", async () => {
-    const { output } = await guest.run("verify-fio /dev/vdc 2m 240");
+    const { output } = await guest.run("verify-fio /dev/vdc 2m 240", LONG_MS);
     expect(output).toContain("PASS verify-fio");
   }, 600_000);
 
@@ -228,6 +265,6 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
 
   it("powers off through ACPI", async () => {
     await guest.type("poweroff");
-    expect(await vm.wait()).toMatchObject({ reason: "poweroff", exitCode: 0 });
+    await expectEnd(vm, { reason: "poweroff", exitCode: 0 });
   });
 });

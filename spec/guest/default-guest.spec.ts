@@ -2,8 +2,9 @@
  * The guest that comes with Estalo, at its console: what it is, what its disks do, and how it ends.
  */
 import { defaultGuest, MicroVm, type MicroVmConfig } from "estalo";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, onTestFinished } from "vitest";
 import { isKernelModeEmulated } from "../support/guest-host.js";
+import { expectEnd, GUEST_PATIENCE_MS, guestReport } from "../support/guest-report.js";
 import { GuestShell } from "../support/guest-shell.js";
 import { Scratch } from "../support/tiny-guest.js";
 
@@ -16,6 +17,10 @@ const vcpuCount = isKernelModeEmulated() ? 1 : 2;
 
 async function boot(config: MicroVmConfig) {
   const vm = await MicroVm.create(config);
+  // A guest that does not get so far is nobody's to kill else.
+  onTestFinished(async () => {
+    await vm.kill();
+  });
   const guest = new GuestShell(vm);
   await vm.start();
   await guest.ready(/# (.\[6n)?$/);
@@ -30,7 +35,6 @@ describe("the default guest", () => {
       memoryMib: 128,
       drives: [{ id: "second", path }],
     });
-    await using _ = vm;
     expect((await guest.run("uname -srm")).output).toMatch(/^Linux 6\.\S+ x86_64\n$/);
     expect((await guest.run("nproc")).output).toBe(`${vcpuCount}\n`);
     const memory = await guest.run("cat /proc/meminfo");
@@ -55,22 +59,20 @@ describe("the default guest", () => {
     expect((await guest.run("echo after the pause")).output).toBe("after the pause\n");
 
     await guest.type("exit 9");
-    expect(await vm.wait()).toMatchObject({ reason: "poweroff", guestStatus: 9, exitCode: 9 });
+    await expectEnd(vm, { reason: "poweroff", guestStatus: 9, exitCode: 9 });
     expect(vm.timings.guestBootMs).toBeGreaterThan(0);
   });
 
   it("reboots when asked at its shell, and that ends the microVM as a reboot", async () => {
     const { vm, guest } = await boot({ entropy: false });
-    await using _ = vm;
     await guest.type("reboot");
-    expect(await vm.wait()).toMatchObject({ reason: "reboot", error: undefined });
+    await expectEnd(vm, { reason: "reboot", error: undefined });
   });
 
   it("shuts down in order when it is stopped", async () => {
     const { vm } = await boot({});
-    await using _ = vm;
-    const exit = await vm.stop({ timeoutMs: 60_000 });
-    expect(["reboot", "poweroff"]).toContain(exit.reason);
+    const exit = await vm.stop({ timeoutMs: GUEST_PATIENCE_MS });
+    expect(["reboot", "poweroff"], guestReport(vm)).toContain(exit.reason);
   });
 
   it.skipIf(isKernelModeEmulated())(
@@ -80,7 +82,7 @@ describe("the default guest", () => {
       const { bootArgs } = await defaultGuest();
       await using vm = await MicroVm.create({ bootArgs: `${bootArgs} init=/nowhere` });
       await vm.start();
-      expect(await vm.wait()).toMatchObject({ reason: "panic", exitCode: 121 });
+      await expectEnd(vm, { reason: "panic", exitCode: 121 });
     },
   );
 });

@@ -6,6 +6,7 @@ import { spawnSync } from "node:child_process";
 import { type ExitReason, MicroVm, type MicroVmConfig } from "estalo";
 import { afterAll, describe, expect, it } from "vitest";
 import { holdings, threadNames } from "../support/guest-host.js";
+import { expectEnd, GUEST_PATIENCE_MS, guestReport, untilGuest } from "../support/guest-report.js";
 import { print, Scratch, TINY_GUESTS } from "../support/tiny-guest.js";
 
 const scratch = new Scratch();
@@ -23,11 +24,7 @@ async function runToEnd(code: readonly number[], more: MicroVmConfig = {}) {
     text += Buffer.from(bytes).toString();
   });
   await vm.start();
-  return { exit: await vm.wait(), text, vm };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+  return { exit: await expectEnd(vm, {}), text, vm };
 }
 
 describe("the end of a microVM", () => {
@@ -40,8 +37,8 @@ describe("the end of a microVM", () => {
   it.each(ends)(
     "of a guest that does %s has the reason %s and exit code %i",
     async (guest, reason, code) => {
-      const { exit } = await runToEnd(TINY_GUESTS[guest]);
-      expect(exit).toMatchObject({
+      const { exit, vm } = await runToEnd(TINY_GUESTS[guest]);
+      expect(exit, guestReport(vm)).toMatchObject({
         reason,
         exitCode: code,
         guestStatus: undefined,
@@ -62,8 +59,7 @@ describe("the end of a microVM", () => {
     // jmp to 768 MiB, mapped by the boot page tables, where there is no memory to fetch from.
     const toNowhere = [...print("x", []), 0xb8, 0, 0, 0, 0x30, 0xff, 0xe0];
     const { exit, vm } = await runToEnd(toNowhere);
-    expect(exit.reason).toBe("failed");
-    expect(exit.exitCode).toBe(125);
+    expect(exit, guestReport(vm)).toMatchObject({ reason: "failed", exitCode: 125 });
     expect(exit.error).toMatchObject({
       code: "ERR_ESTALO_VCPU_STOPPED",
       data: { vcpu: 0, registers: { rip: "0x30000000" } },
@@ -86,7 +82,7 @@ describe("the end of a microVM", () => {
       text += Buffer.from(bytes).toString();
     });
     await vm.start();
-    await vm.wait();
+    await expectEnd(vm, { reason: "poweroff" });
     expect(text).toBe("abc".repeat(1000));
   });
 
@@ -140,7 +136,7 @@ describe("pause and resume", () => {
     await vm.start();
     for (let round = 0; round < 5; round++) {
       const before = bytes;
-      await until(() => bytes > before);
+      await untilGuest(vm, () => bytes > before);
       await vm.pause();
       const atPause = bytes;
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -154,7 +150,7 @@ describe("pause and resume", () => {
     await using vm = await create(TINY_GUESTS.spin, { vcpuCount: 8 });
     await vm.start();
     const vcpuThreads = () => threadNames().filter((name) => name.startsWith("fc_vcpu"));
-    await until(() => vcpuThreads().length === 8);
+    await untilGuest(vm, () => vcpuThreads().length === 8);
     await vm.pause();
     expect(vcpuThreads()).toEqual([]);
     await vm.resume();
@@ -181,11 +177,11 @@ describe("a microVM's shape", () => {
 
   it("goes from 32 MiB to 16 GiB of memory, and to 32 vCPUs", async () => {
     for (const memoryMib of [32, 3072, 3073, 16384]) {
-      const { exit } = await runToEnd(TINY_GUESTS.poweroff, { memoryMib });
-      expect(exit.reason).toBe("poweroff");
+      const { exit, vm } = await runToEnd(TINY_GUESTS.poweroff, { memoryMib });
+      expect(exit.reason, guestReport(vm)).toBe("poweroff");
     }
-    const { exit } = await runToEnd(TINY_GUESTS.poweroff, { vcpuCount: 32 });
-    expect(exit.reason).toBe("poweroff");
+    const { exit, vm } = await runToEnd(TINY_GUESTS.poweroff, { vcpuCount: 32 });
+    expect(exit.reason, guestReport(vm)).toBe("poweroff");
   });
 
   it("tells its life as events, from the beginning to whoever comes late", async () => {
@@ -199,7 +195,7 @@ describe("a microVM's shape", () => {
   it("shows its exits in the trace ring", async () => {
     await using vm = await create(print("AB", TINY_GUESTS.halt));
     await vm.start();
-    await until(() => vm.metrics.vcpus[0].exitIoOut >= 2);
+    await untilGuest(vm, () => vm.metrics.vcpus[0].exitIoOut >= 2);
     await vm.pause();
     const [reader] = vm.traceReaders();
     const writes = reader.read().filter((exit) => exit.address === 0x3f8 && exit.isWrite);
@@ -229,7 +225,11 @@ describe("a program given on Node's command line", () => {
       await vm.start();
       ${rest}`;
     const args = ["--input-type=module", "-e", script];
-    return spawnSync(process.execPath, args, { encoding: "utf8", timeout: 60_000 });
+    return spawnSync(process.execPath, args, {
+      encoding: "utf8",
+      killSignal: "SIGKILL",
+      timeout: GUEST_PATIENCE_MS,
+    });
   }
 
   it("runs a microVM: its threads do not take over the options of its main module", () => {

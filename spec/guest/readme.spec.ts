@@ -4,13 +4,11 @@
  * The mark is a comment on the line before the block. Blocks are TypeScript or JavaScript; esbuild makes of
  * them what this Node.js understands, and they import the built package by its name.
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { transform } from "esbuild";
 import { describe, expect, it } from "vitest";
+import { execute } from "../support/guest-child.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const MARKED_BLOCK = /<!-- example: runs -->\n```(js|ts)\n(.*?)```/gs;
@@ -30,12 +28,7 @@ function examplesOf(document: string): Example[] {
 
 async function runExample({ language, code }: Example) {
   const { code: program } = await transform(code, { loader: language, target: "node20" });
-  const child = spawn(process.execPath, ["--input-type=module"], { cwd: root });
-  child.stdin.end(program);
-  const ended = once(child, "close");
-  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  const [status] = await ended;
-  return { status, stdout, stderr };
+  return execute(process.execPath, ["--input-type=module"], { cwd: root, input: program });
 }
 
 /** What each example prints, in the order of the document. */

@@ -4,6 +4,7 @@
  * Works on any shell with a prompt: each command is followed by an `echo` of a mark.
  */
 import type { MicroVm } from "estalo";
+import { GUEST_PATIENCE_MS, guestReport, hasEnded } from "./guest-report.js";
 
 /** What one command did. */
 export interface CommandResult {
@@ -34,16 +35,28 @@ export class GuestShell {
     return this.#text;
   }
 
-  /** Waits until the console has said this (since `from`); rejects with its last lines when the guest ends. */
-  async until(wanted: RegExp, from = 0): Promise<RegExpExecArray> {
+  /**
+   * Waits until the console has said this (since `from`). Rejects with the guest's report and its last lines
+   * when the guest ends before, or after `limitMs`.
+   */
+  async until(wanted: RegExp, from = 0, limitMs = GUEST_PATIENCE_MS): Promise<RegExpExecArray> {
+    const deadline = AbortSignal.timeout(limitMs);
+    const late = new Promise<void>((resolve) => {
+      deadline.addEventListener("abort", () => resolve(), { once: true });
+    });
     for (;;) {
       const found = wanted.exec(this.#text.slice(from));
       if (found !== null) return found;
-      if (this.#vm.state === "stopped" || this.#vm.state === "failed") {
-        throw new Error(`the guest ended before ${wanted}:\n${this.#text.slice(-2000)}`);
-      }
-      await new Promise<void>((resolve) => this.#news.push(resolve));
+      if (hasEnded(this.#vm)) this.#giveUp(`the guest ended before ${wanted}`);
+      if (deadline.aborted) this.#giveUp(`no ${wanted} within ${limitMs} ms`);
+      const news = new Promise<void>((resolve) => this.#news.push(resolve));
+      await Promise.race([news, late]);
     }
+  }
+
+  #giveUp(what: string): never {
+    const said = this.#text === "" ? "nothing" : `\n${this.#text.slice(-2000)}`;
+    throw new Error(`${what}\n${guestReport(this.#vm)}\nconsole: ${said}`);
   }
 
   /** Types a line without waiting for anything. */
@@ -59,11 +72,11 @@ export class GuestShell {
   }
 
   /** Runs a command line to its end; the shell is `ready`. */
-  async run(line: string): Promise<CommandResult> {
+  async run(line: string, limitMs = GUEST_PATIENCE_MS): Promise<CommandResult> {
     const from = this.#text.length;
     const mark = `mark${++this.#count}`;
     await this.type(`${line}; echo ${mark}=$?=`);
-    const found = await this.until(new RegExp(`${mark}=([0-9]+)=\\r\\n`), from);
+    const found = await this.until(new RegExp(`${mark}=([0-9]+)=\\r\\n`), from, limitMs);
     const output = this.#text.slice(from, from + found.index).replaceAll("\r", "");
     return { status: Number(found[1]), output };
   }
