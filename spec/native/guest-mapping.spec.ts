@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
+import { ftruncateSync, readFileSync, writeSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { type NativeGuestMapping, native } from "../../src/native/binding.js";
+import { type NativeGuestMapping, type NativeImageFile, native } from "../../src/native/binding.js";
 import { GuestMemory, type MemoryRegion } from "../../src/native/guest-memory.js";
 import { GIB, KIB, MIB, PAGE_BYTES } from "../../src/units.js";
 
@@ -137,5 +137,55 @@ describe("GuestMapping with regions that make no sense", () => {
         syscall: expect.any(String),
       }),
     );
+  });
+});
+
+describe("ImageFile", () => {
+  const REGIONS = [{ start: 0, sizeBytes: MIB }];
+
+  function image(sizeBytes: number): NativeImageFile {
+    const file = new (native().ImageFile)(sizeBytes);
+    writeSync(file.fd, Buffer.alloc(sizeBytes, 9));
+    file.seal();
+    return file;
+  }
+
+  it("does not change any more once it is sealed", () => {
+    const file = image(PAGE_BYTES);
+    expect(() => writeSync(file.fd, "x", 0)).toThrow("EPERM");
+    expect(() => ftruncateSync(file.fd, 0)).toThrow("EPERM");
+    file.close();
+  });
+
+  it("is mapped in whole pages inside a region, and nowhere else", () => {
+    withMapping(REGIONS, (memory, mapping) => {
+      const file = image(2 * PAGE_BYTES);
+      for (const gpa of [1, MIB - PAGE_BYTES, MIB, 2 ** 40]) {
+        expect(() => mapping.mapImage(file, gpa)).toThrow(
+          expect.objectContaining({ code: "EINVAL" }),
+        );
+      }
+      expect(() => mapping.mapImage(file, -PAGE_BYTES)).toThrow(TypeError);
+      mapping.mapImage(file, MIB - 2 * PAGE_BYTES);
+      file.close();
+      expect(memory.readU8(MIB - 1)).toBe(9);
+      expect(memory.readU8(MIB - 2 * PAGE_BYTES - 1)).toBe(0);
+      mapping.close();
+      expect(memory.readU8(MIB - 1)).toBe(0);
+    });
+  });
+
+  it("is not mapped before it is sealed, nor into memory that is closed", () => {
+    const open = new (native().ImageFile)(PAGE_BYTES);
+    const sealed = image(PAGE_BYTES);
+    withMapping(REGIONS, (_, mapping) => {
+      expect(() => mapping.mapImage(open, 0)).toThrow(TypeError);
+      mapping.close();
+      expect(() => mapping.mapImage(sealed, 0)).toThrow(
+        expect.objectContaining({ code: "EINVAL" }),
+      );
+    });
+    open.close();
+    sealed.close();
   });
 });

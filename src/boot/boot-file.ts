@@ -5,10 +5,10 @@
  * before its stated size, because somebody truncates it meanwhile, is an error and not a short
  * load.
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { type ErrorCode, EstaloError, hostError } from "../errors.js";
 import type { GuestMemory } from "../native/guest-memory.js";
-import { GIB, type Gpa } from "../units.js";
+import { GIB, type Gpa, KIB } from "../units.js";
 
 /** A file to load: opened and closed here, or through `fd` when the caller opened it already. */
 export interface BootFile {
@@ -26,6 +26,8 @@ const FILE_ERROR: Record<BootFileKind, ErrorCode> = {
   initrd: "ERR_ESTALO_INITRD_FILE",
 };
 
+/** Copies are made by this much: it stays in the processor's cache. */
+const COPY_BYTES = 256 * KIB;
 /** Linux reads at most 2 GiB less a page per call; a round number below that. */
 const READ_BYTES_MAX = GIB;
 
@@ -35,6 +37,10 @@ export interface OpenBootFile {
   readonly path: string;
   readonly fd: number;
   readonly sizeBytes: number;
+  /** Another one when its contents have changed: device, inode, size and times. */
+  readonly identity: string;
+  /** When it was last written, ms since 1970. */
+  readonly changedAtMs: number;
 }
 
 /** Opens `file`, runs `use` with it and closes what was opened here. */
@@ -45,13 +51,20 @@ export function withBootFile<T>(
 ): T {
   const fd = file.fd ?? attempt("open", kind, file.path, () => openSync(file.path, "r"));
   try {
-    const stat = attempt("fstat", kind, file.path, () => fstatSync(fd));
+    const stat = attempt("fstat", kind, file.path, () => fstatSync(fd, { bigint: true }));
     if (!stat.isFile()) {
       throw new EstaloError(FILE_ERROR[kind], `${kind} ${file.path} is not a regular file`, {
         data: { path: file.path },
       });
     }
-    return use({ kind, path: file.path, fd, sizeBytes: stat.size });
+    return use({
+      kind,
+      path: file.path,
+      fd,
+      sizeBytes: Number(stat.size),
+      identity: [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(":"),
+      changedAtMs: Number(stat.mtimeMs),
+    });
   } finally {
     if (file.fd === undefined) closeSync(fd);
   }
@@ -79,6 +92,27 @@ export function readIntoGuest(
   for (const slice of memory.slices(gpa, sizeBytes)) {
     readFully(file, at, slice);
     at += slice.length;
+  }
+}
+
+/** Copies `[offset, offset + sizeBytes)` of the file to `intoOffset` of another one. */
+export function copyToFile(
+  file: OpenBootFile,
+  offset: number,
+  sizeBytes: number,
+  intoFd: number,
+  intoOffset: number,
+): void {
+  const buffer = new Uint8Array(Math.min(sizeBytes, COPY_BYTES));
+  for (let done = 0; done < sizeBytes; done += buffer.length) {
+    const part = buffer.subarray(0, Math.min(buffer.length, sizeBytes - done));
+    readFully(file, offset + done, part);
+    for (let written = 0; written < part.length; ) {
+      const at = intoOffset + done + written;
+      written += attempt("write", file.kind, "image", () =>
+        writeSync(intoFd, part, written, part.length - written, at),
+      );
+    }
   }
 }
 

@@ -1,18 +1,42 @@
 /**
  * Puts a parsed kernel into guest memory.
  *
- * The file is read straight into the guest, in few large reads. Memory beyond a segment's file
- * contents (BSS) is not touched: fresh guest memory is zero, and touching it would make the host
- * allocate it.
+ * Its image is mapped where that can be; else the file is read straight into the guest, in few large
+ * reads. Memory beyond a segment's file contents (BSS) is not touched: fresh guest memory is zero, and
+ * touching it would make the host allocate it.
  */
-import { EstaloError } from "../errors.js";
+import { EstaloError, hostError } from "../errors.js";
+import type { NativeGuestMapping } from "../native/binding.js";
 import type { GuestMemory } from "../native/guest-memory.js";
 import { MIB } from "../units.js";
 import { type OpenBootFile, readIntoGuest } from "./boot-file.js";
 import type { KernelImage } from "./kernel-file.js";
+import type { PreparedKernel } from "./kernel-images.js";
 
 /**
- * Loads all segments; returns the bytes read. ERR_ESTALO_MEMORY_TOO_SMALL when one does not fit.
+ * Maps the kernel's image, or loads it when `mapping` is absent or there is no image. Returns the bytes of
+ * its segments. ERR_ESTALO_MEMORY_TOO_SMALL when one does not fit.
+ */
+export function placeKernel(
+  file: OpenBootFile,
+  kernel: PreparedKernel,
+  memory: GuestMemory,
+  mapping: Pick<NativeGuestMapping, "mapImage"> | undefined,
+): number {
+  const { image } = kernel;
+  checkFits(file, image, memory);
+  const content = mapping === undefined ? undefined : kernel.content(file);
+  if (mapping === undefined || content === undefined) return loadKernel(file, image, memory);
+  try {
+    mapping.mapImage(content.file, content.gpa);
+  } catch (error) {
+    throw hostError("mmap", `image of kernel ${file.path}`, error);
+  }
+  return image.segments.reduce((sum, { fileBytes }) => sum + fileBytes, 0);
+}
+
+/**
+ * Reads all segments; returns the bytes read. ERR_ESTALO_MEMORY_TOO_SMALL when one does not fit.
  */
 export function loadKernel(file: OpenBootFile, image: KernelImage, memory: GuestMemory): number {
   checkFits(file, image, memory);

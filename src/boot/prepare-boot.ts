@@ -2,15 +2,16 @@
  * Everything a microVM's memory must hold before vCPU 0 runs, in one call.
  *
  * Order: read the kernel's headers, check that all fits, load kernel and initrd, then write the
- * tables. All of it is synchronous and takes a few milliseconds, most of them the page cache's copy
- * of the kernel. The memory is expected fresh (all zero); the MMIO gap and the layout are those of
+ * tables. All of it is synchronous; a kernel and tables that an earlier microVM of the process had are
+ * at hand already. The memory is expected fresh (all zero); the MMIO gap and the layout are those of
  * memory-map.ts and layout.ts.
  */
 import { EstaloError } from "../errors.js";
+import type { NativeGuestMapping } from "../native/binding.js";
 import type { GuestMemory } from "../native/guest-memory.js";
 import type { Gpa, Gsi } from "../units.js";
-import { buildAcpiTables } from "./acpi/tables.js";
-import { type BootFile, withBootFile } from "./boot-file.js";
+import { acpiTables } from "./acpi/tables.js";
+import { type BootFile, type OpenBootFile, withBootFile } from "./boot-file.js";
 import { type BootInformation, buildBootParams } from "./boot-params.js";
 import {
   type BootProtocol,
@@ -20,10 +21,10 @@ import {
 } from "./boot-registers.js";
 import { assembleCommandLine, type CommandLineParts, encodeCommandLine } from "./command-line.js";
 import type { KernelImage } from "./kernel-file.js";
-import { parseKernelImage } from "./kernel-image.js";
+import { type PreparedKernel, withKernel } from "./kernel-images.js";
 import * as layout from "./layout.js";
 import { loadInitrd } from "./load-initrd.js";
-import { loadKernel } from "./load-kernel.js";
+import { placeKernel } from "./load-kernel.js";
 import { memoryMap } from "./memory-map.js";
 import { buildMpTable } from "./mp-table.js";
 import { writePvhInfo } from "./pvh.js";
@@ -43,6 +44,8 @@ export interface BootOptions extends CommandLineParts {
   readonly vcpuCount: number;
   /** No VM generation id device when absent. */
   readonly vmGenId?: VmGenId;
+  /** What the kernel's image is mapped into; absent: the kernel is read (huge pages can only be). */
+  readonly mapping?: Pick<NativeGuestMapping, "mapImage">;
 }
 
 /** What the vCPUs and the logs need to know of the prepared memory. */
@@ -67,10 +70,10 @@ export interface PreparedBoot {
  */
 export function prepareBoot(memory: GuestMemory, options: BootOptions): PreparedBoot {
   checkVcpuCount(options.vcpuCount);
-  return withBootFile("kernel", options.kernel, (kernelFile) => {
-    const image = parseKernelImage(kernelFile);
+  const prepare = (kernelFile: OpenBootFile, kernel: PreparedKernel): PreparedBoot => {
+    const { image } = kernel;
     const commandLine = assembleCommandLine(options, image.commandLineBytesMax);
-    let bytesLoaded = loadKernel(kernelFile, image, memory);
+    let bytesLoaded = placeKernel(kernelFile, kernel, memory, options.mapping);
     const initrd =
       options.initrd &&
       withBootFile("initrd", options.initrd, (file) => loadInitrd(file, image, memory));
@@ -87,7 +90,10 @@ export function prepareBoot(memory: GuestMemory, options: BootOptions): Prepared
     const { protocol, entry } = image;
     const registers = bootRegisters(protocol, entry);
     return { protocol, entry, commandLine, registers, bytesLoaded };
-  });
+  };
+  return withBootFile("kernel", options.kernel, (kernelFile) =>
+    withKernel(kernelFile, (kernel) => prepare(kernelFile, kernel)),
+  );
 }
 
 function checkVcpuCount(vcpuCount: number): void {
@@ -102,7 +108,7 @@ function checkVcpuCount(vcpuCount: number): void {
 /** What describes the machine whatever the boot protocol: ACPI, MP table, VM generation id. */
 function writeMachineTables(memory: GuestMemory, options: BootOptions): void {
   const { vcpuCount, virtioDevices, vmGenId } = options;
-  const acpi = buildAcpiTables({
+  const acpi = acpiTables({
     vcpuCount,
     virtioDevices,
     ...(vmGenId === undefined ? {} : { vmGenIdGsi: vmGenId.gsi }),

@@ -5,6 +5,7 @@
 
 #include "event_fd.h"
 #include "guest_memory.h"
+#include "image_file.h"
 #include "io_uring.h"
 #include "kvm.h"
 #include "native_error.h"
@@ -67,6 +68,7 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("Vcpu", Vcpu::Define(env));
   exports.Set("VcpuRunner", VcpuRunner::Define(env));
   exports.Set("GuestMapping", GuestMappingObject::Define(env));
+  exports.Set("ImageFile", ImageFile::Define(env));
   exports.Set("EventFd", EventFd::Define(env));
   exports.Set("Poller", Poller::Define(env));
   exports.Set("IoUring", IoUring::Define(env));

@@ -25,6 +25,8 @@ export interface NativeKvm {
 export interface NativeGuestMapping {
   /** A SharedArrayBuffer over the mapping: make it once, and share that one with all threads. */
   readonly buffer: SharedArrayBuffer;
+  /** Puts a private copy of a sealed image at `gpa`, in whole pages inside one region (else EINVAL). */
+  mapImage(image: NativeImageFile, gpa: number): void;
   /** Gives the pages back at once; a view still held reads zeros. Idempotent. */
   close(): void;
 }
@@ -99,6 +101,15 @@ export interface NativeIoUring {
   close(): void;
 }
 
+/** Bytes that many guests begin with: filled through `fd`, sealed, then mapped by each. */
+export interface NativeImageFile {
+  readonly fd: number;
+  /** From now on it can neither be written nor change its size. */
+  seal(): void;
+  /** What was mapped stays mapped. */
+  close(): void;
+}
+
 /** The addon's export table. */
 export interface NativeAddon {
   readonly Kvm: new (path: string) => NativeKvm;
@@ -106,6 +117,7 @@ export interface NativeAddon {
     regions: readonly MemoryRegion[],
     hugePages: boolean,
   ) => NativeGuestMapping;
+  readonly ImageFile: new (sizeBytes: number) => NativeImageFile;
   readonly Vm: new (fd: number) => NativeVm;
   readonly Vcpu: new (fd: number, mmapBytes: number, control: Uint32Array) => NativeVcpu;
   readonly VcpuRunner: new (

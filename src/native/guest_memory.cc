@@ -7,9 +7,14 @@
 #include <unistd.h>
 #include <v8.h>
 
+#include "image_file.h"
 #include "native_error.h"
 
 namespace estalo {
+
+namespace {
+constexpr uint64_t kPageBytes = 4096;
+}
 
 GuestMapping::GuestMapping(std::vector<Region> regions, int fd, uint8_t* base, uint64_t end)
     : regions_(std::move(regions)), fd_(fd), base_(base), end_(end) {
@@ -62,6 +67,20 @@ void* GuestMapping::HostAddress(uint64_t gpa, uint64_t size_bytes) const {
   return nullptr;
 }
 
+bool GuestMapping::MapImage(int fd, uint64_t size_bytes, uint64_t gpa) {
+  void* at = HostAddress(gpa, size_bytes);
+  if (fd_ < 0 || at == nullptr || gpa % kPageBytes != 0 || size_bytes % kPageBytes != 0) {
+    errno = EINVAL;
+    return false;
+  }
+  if (mmap(at, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+           0) == MAP_FAILED) {
+    return false;
+  }
+  madvise(at, size_bytes, MADV_DONTDUMP);
+  return true;
+}
+
 void GuestMapping::Discard() {
   if (fd_ < 0) return;
   close(fd_);
@@ -77,6 +96,7 @@ void GuestMapping::Discard() {
 Napi::Function GuestMappingObject::Define(Napi::Env env) {
   return DefineClass(env, "GuestMapping",
                      {InstanceAccessor<&GuestMappingObject::Buffer>("buffer"),
+                      InstanceMethod<&GuestMappingObject::MapImage>("mapImage"),
                       InstanceMethod<&GuestMappingObject::Close>("close")});
 }
 
@@ -85,13 +105,13 @@ namespace {
  * before). */
 constexpr int64_t kHeldBytes = 1 << 20;
 
-constexpr double kPageBytes = 4096;
 /* Far above every machine's memory, and exact in a double with room to add. */
 constexpr double kMostBytes = 1ull << 52;
 
 /* A whole number of pages from `least` on; negated comparisons, so that NaN is none. */
 bool IsPages(double value, double least) {
-  return value >= least && value <= kMostBytes && std::fmod(value, kPageBytes) == 0;
+  return value >= least && value <= kMostBytes &&
+         std::fmod(value, static_cast<double>(kPageBytes)) == 0;
 }
 } // namespace
 
@@ -107,7 +127,7 @@ GuestMappingObject::GuestMappingObject(const Napi::CallbackInfo& info)
     double start = region.Get("start").As<Napi::Number>().DoubleValue();
     double size_bytes = region.Get("sizeBytes").As<Napi::Number>().DoubleValue();
     // Two mappings over each other, or one before the first address, would hit what is not ours.
-    if (!IsPages(start, end) || !IsPages(size_bytes, kPageBytes)) {
+    if (!IsPages(start, end) || !IsPages(size_bytes, static_cast<double>(kPageBytes))) {
       ThrowBug(env, "regions of guest memory are whole pages, ascending, apart");
       return;
     }
@@ -138,6 +158,18 @@ Napi::Value GuestMappingObject::Buffer(const Napi::CallbackInfo& info) {
       v8::SharedArrayBuffer::New(v8::Isolate::GetCurrent(), std::move(store));
   // SAFETY: napi_value is V8's Local in every release of Node; the handle scope is the caller's.
   return Napi::Value(info.Env(), reinterpret_cast<napi_value>(*buffer));
+}
+
+void GuestMappingObject::MapImage(const Napi::CallbackInfo& info) {
+  ImageFile* image = ImageFile::Unwrap(info[0].As<Napi::Object>());
+  int64_t gpa = info[1].As<Napi::Number>().Int64Value();
+  if (image->sealed_fd() < 0 || gpa < 0) {
+    ThrowBug(info.Env(), "a sealed image and an address");
+    return;
+  }
+  if (!mapping_->MapImage(image->sealed_fd(), image->size_bytes(), static_cast<uint64_t>(gpa))) {
+    ThrowErrno(info.Env(), "mmap guest image", errno);
+  }
 }
 
 void GuestMappingObject::Close(const Napi::CallbackInfo&) {

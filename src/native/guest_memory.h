@@ -6,8 +6,9 @@
  *
  * `GuestMapping` is the mapping itself, shared by the JavaScript object that made it, by the
  * SharedArrayBuffer over it (in any number of isolates) and by io_uring rings; the last one unmaps
- * it. `close` gives the pages back at once and leaves empty anonymous memory in their place, so
- * that a view somebody still holds reads zeros rather than faults.
+ * it. A range may be covered by a private copy of a file instead of the memfd (MapImage). `close`
+ * gives the pages back at once and leaves empty anonymous memory in their place, so that a view
+ * somebody still holds reads zeros rather than faults.
  */
 #ifndef ESTALO_GUEST_MEMORY_H
 #define ESTALO_GUEST_MEMORY_H
@@ -35,6 +36,11 @@ public:
   /* The one place where a guest-physical range becomes a host pointer; null unless inside one
    * region. */
   void* HostAddress(uint64_t gpa, uint64_t size_bytes) const;
+  /*
+   * Puts a private copy of a sealed file at `gpa`: pages are shared with the file until the guest
+   * writes them. False and errno on failure; EINVAL unless it is whole pages inside one region.
+   */
+  bool MapImage(int fd, uint64_t size_bytes, uint64_t gpa);
   /* Gives the pages back; idempotent. */
   void Discard();
 
@@ -57,7 +63,10 @@ private:
   uint64_t end_;
 };
 
-/* new GuestMapping([{start, sizeBytes}], hugePages): buffer, close(). Thread: the supervisor's. */
+/*
+ * new GuestMapping([{start, sizeBytes}], hugePages): buffer, mapImage(ImageFile, gpa), close().
+ * Thread: the supervisor's.
+ */
 class GuestMappingObject : public Napi::ObjectWrap<GuestMappingObject> {
 public:
   static Napi::Function Define(Napi::Env env);
@@ -69,6 +78,7 @@ public:
 
 private:
   Napi::Value Buffer(const Napi::CallbackInfo& info);
+  void MapImage(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<GuestMapping> mapping_;

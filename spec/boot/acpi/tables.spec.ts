@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { type AcpiTables, buildAcpiTables } from "../../../src/boot/acpi/tables.js";
+import { type AcpiTables, acpiTables, buildAcpiTables } from "../../../src/boot/acpi/tables.js";
 
 const machine = {
   vcpuCount: 2,
@@ -127,5 +127,21 @@ describe("DSDT, read back", () => {
     const compiled = spawnSync("iasl", ["dsdt.dsl"], { cwd: directory, encoding: "utf8" });
     expect(compiled.status).toBe(0);
     expect(compiled.stdout + compiled.stderr).toContain("0 Errors, 0 Warnings, 0 Remarks");
+  });
+});
+
+describe("acpiTables", () => {
+  it("builds a shape once, and another for each other shape", () => {
+    const tables = acpiTables(machine);
+    expect(tables).toEqual(built);
+    expect(acpiTables({ ...machine })).toBe(tables);
+    expect(acpiTables({ ...machine, vcpuCount: 3 })).toEqual(
+      buildAcpiTables({ ...machine, vcpuCount: 3 }),
+    );
+  });
+
+  it("stays right however many shapes there are", () => {
+    for (let vcpuCount = 1; vcpuCount <= 32; vcpuCount++) acpiTables({ ...machine, vcpuCount });
+    expect(acpiTables(machine)).toEqual(built);
   });
 });

@@ -30,6 +30,21 @@ export interface AcpiTables {
   readonly tables: Uint8Array;
 }
 
+/** Machines of this many shapes are remembered. */
+const SHAPES_MAX = 16;
+const built = new Map<string, AcpiTables>();
+
+/** As `buildAcpiTables`, built once for machines of the same shape. The bytes are not to be changed. */
+export function acpiTables(machine: AcpiMachine): AcpiTables {
+  const shape = JSON.stringify(machine);
+  const known = built.get(shape);
+  if (known !== undefined) return known;
+  const tables = buildAcpiTables(machine);
+  if (built.size >= SHAPES_MAX) built.clear();
+  built.set(shape, tables);
+  return tables;
+}
+
 /** Builds all tables for their addresses in the layout. */
 export function buildAcpiTables(machine: AcpiMachine): AcpiTables {
   const placed: Buffer[] = [];
