@@ -1,9 +1,9 @@
 import { readdirSync, readlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { withBootFile } from "../../src/boot/boot-file.js";
-import { withKernel } from "../../src/boot/kernel-images.js";
+import { type GuestImages, withKernel } from "../../src/boot/kernel-images.js";
 import { placeKernel } from "../../src/boot/load-kernel.js";
-import { type NativeGuestMapping, native } from "../../src/native/binding.js";
+import { native } from "../../src/native/binding.js";
 import { GuestMemory } from "../../src/native/guest-memory.js";
 import { MIB } from "../../src/units.js";
 import { elfKernel, temporaryFiles } from "./kernel-fixtures.js";
@@ -27,7 +27,7 @@ function kernelFile(name: string, code: Uint8Array = CODE): string {
 }
 
 /** Descriptors of images that this process holds. */
-function images(): number {
+function heldImages(): number {
   const targets = readdirSync("/proc/self/fd").map((fd) => {
     try {
       return readlinkSync(`/proc/self/fd/${fd}`);
@@ -38,9 +38,9 @@ function images(): number {
   return targets.filter((target) => target.includes("estalo-guest-image")).length;
 }
 
-function place(path: string, memory: GuestMemory, mapping?: NativeGuestMapping): number {
+function place(path: string, memory: GuestMemory, images?: GuestImages): number {
   return withBootFile("kernel", { path }, (file) =>
-    withKernel(file, (kernel) => placeKernel(file, kernel, memory, mapping)),
+    withKernel(file, (kernel) => placeKernel(file, kernel, memory, images)),
   );
 }
 
@@ -49,7 +49,10 @@ function guest(path: string) {
   const mapping = new (native().GuestMapping)(REGIONS, false);
   const memory = new GuestMemory(mapping.buffer, REGIONS);
   try {
-    const bytes = place(path, memory, mapping);
+    const bytes = place(path, memory, {
+      create: (sizeBytes) => new (native().ImageFile)(sizeBytes),
+      map: (image, gpa) => mapping.mapImage(image, gpa),
+    });
     return { memory, bytes, [Symbol.dispose]: () => mapping.close() };
   } catch (error) {
     mapping.close();
@@ -71,10 +74,10 @@ describe("withKernel and placeKernel", () => {
   it("give each guest a copy of its own, and read the file once", () => {
     const path = kernelFile("copies");
     using first = guest(path);
-    const held = images();
+    const held = heldImages();
     first.memory.writeU32(CODE_GPA, 0xdead_beef);
     using second = guest(path);
-    expect(images()).toBe(held);
+    expect(heldImages()).toBe(held);
     expect(second.memory.readU32(CODE_GPA)).toBe(CODE.readUInt32LE());
     second.memory.writeU8(CODE_GPA + CODE.length - 1, 0xaa);
     expect(first.memory.readU32(CODE_GPA)).toBe(0xdead_beef);
@@ -94,21 +97,21 @@ describe("withKernel and placeKernel", () => {
   });
 
   it("keep few kernels, and none that may still be being written", () => {
-    const before = images();
+    const before = heldImages();
     guest(fileOf("fresh", elfKernel({ code: CODE })))[Symbol.dispose]();
-    expect(images()).toBe(before);
+    expect(heldImages()).toBe(before);
     for (let i = 0; i < 6; i++) guest(kernelFile(`kernel-${i}`))[Symbol.dispose]();
-    expect(images()).toBe(4);
+    expect(heldImages()).toBe(4);
   });
 
   it("keep nothing of a kernel that could not be placed", () => {
-    const before = images();
+    const before = heldImages();
     const path = kernelFile("large");
     writeFileSync(path, elfKernel({ code: CODE, memoryBytes: BigInt(64 * MIB) }));
     settle(path, 60);
     expect(() => guest(path)).toThrow(
       expect.objectContaining({ code: "ERR_ESTALO_MEMORY_TOO_SMALL" }),
     );
-    expect(images()).toBe(before);
+    expect(heldImages()).toBe(before);
   });
 });

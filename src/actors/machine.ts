@@ -6,6 +6,7 @@
  * let go of them before `close`.
  */
 import { BOOT_FPU, BOOT_MSRS, type BootRegisters, setLapicPins } from "../boot/boot-registers.js";
+import type { GuestImages } from "../boot/kernel-images.js";
 import { KVM_TSS_GPA } from "../boot/layout.js";
 import { EstaloError, hostError } from "../errors.js";
 import {
@@ -241,6 +242,14 @@ export class Machine {
     } catch (error) {
       throw error instanceof EstaloError ? error : hostError("set up", `vCPU ${id}`, error);
     }
+  }
+
+  /** Maps images of kernels into this machine's memory. */
+  get images(): GuestImages {
+    return {
+      create: (sizeBytes) => new (native().ImageFile)(sizeBytes),
+      map: (image, gpa) => this.mapping.mapImage(image, gpa),
+    };
   }
 
   /** After `close`: fulfilled when the kernel has freed the VM, which it does on another thread. */

@@ -243,7 +243,7 @@ export class MicrovmSupervisor {
     const root = this.#devices.drives.root;
     return prepareBoot(this.#machine.memory, {
       kernel: { path: config.kernel },
-      ...(config.hugePages ? {} : { mapping: this.#machine.mapping }),
+      ...(config.hugePages ? {} : { images: this.#machine.images }),
       ...(config.initrd === undefined ? {} : { initrd: { path: config.initrd } }),
       ...(config.bootArgs === undefined ? {} : { bootArgs: config.bootArgs }),
       ...(root === undefined

@@ -6,7 +6,6 @@
  * reaches a guest that runs. It is found again by the file's device, inode, size and times, never by its path.
  */
 import { hostError } from "../errors.js";
-import { type NativeImageFile, native } from "../native/binding.js";
 import { alignDown, alignUp, type Gpa, MIB, PAGE_BYTES } from "../units.js";
 import { copyToFile, type OpenBootFile } from "./boot-file.js";
 import type { KernelImage } from "./kernel-file.js";
@@ -19,10 +18,27 @@ const CONTENT_BYTES_MAX = 64 * MIB;
 /** File systems' clocks tick: a file written this recently may be written again under the same time, ms. */
 const SETTLED_MS = 2000;
 
+/** Bytes that many guests begin with: filled through `fd`, sealed, then mapped by each. */
+export interface ImageFile {
+  readonly fd: number;
+  /** From now on it can neither be written nor change its size. */
+  seal(): void;
+  /** What was mapped stays mapped. */
+  close(): void;
+}
+
+/** Makes images, and maps them into one microVM's memory. */
+export interface GuestImages {
+  /** An image of zeros, in whole pages. */
+  create(sizeBytes: number): ImageFile;
+  /** Puts a private copy of a sealed image at `gpa`. */
+  map(image: ImageFile, gpa: Gpa): void;
+}
+
 /** What a mapped kernel covers: whole pages from the first segment's on. */
 export interface KernelContent {
   readonly gpa: Gpa;
-  readonly file: NativeImageFile;
+  readonly file: ImageFile;
 }
 
 /** A kernel that was parsed. */
@@ -35,8 +51,8 @@ export class PreparedKernel {
   }
 
   /** The image, made from `file` when it is first asked for; none of a kernel that is too large for it. */
-  content(file: OpenBootFile): KernelContent | undefined {
-    this.#content ??= makeContent(file, this.image);
+  content(file: OpenBootFile, images: GuestImages): KernelContent | undefined {
+    this.#content ??= makeContent(file, this.image, images);
     return this.#content;
   }
 
@@ -77,7 +93,11 @@ function keep(identity: string, kernel: PreparedKernel): void {
   }
 }
 
-function makeContent(file: OpenBootFile, image: KernelImage): KernelContent | undefined {
+function makeContent(
+  file: OpenBootFile,
+  image: KernelImage,
+  images: GuestImages,
+): KernelContent | undefined {
   const segments = image.segments.filter(({ fileBytes }) => fileBytes > 0);
   if (segments.length === 0) return undefined;
   const start = Math.min(...segments.map(({ gpa }) => gpa));
@@ -85,7 +105,7 @@ function makeContent(file: OpenBootFile, image: KernelImage): KernelContent | un
   const gpa = alignDown(start, PAGE_BYTES);
   const sizeBytes = alignUp(end, PAGE_BYTES) - gpa;
   if (sizeBytes > CONTENT_BYTES_MAX) return undefined;
-  const content = create(file, sizeBytes);
+  const content = create(file, sizeBytes, images);
   try {
     for (const segment of segments) {
       const { fileOffset, fileBytes } = segment;
@@ -99,9 +119,9 @@ function makeContent(file: OpenBootFile, image: KernelImage): KernelContent | un
   }
 }
 
-function create(file: OpenBootFile, sizeBytes: number): NativeImageFile {
+function create(file: OpenBootFile, sizeBytes: number, images: GuestImages): ImageFile {
   try {
-    return new (native().ImageFile)(sizeBytes);
+    return images.create(sizeBytes);
   } catch (error) {
     throw hostError("memfd_create", `image of kernel ${file.path}`, error);
   }

@@ -6,29 +6,28 @@
  * touching it would make the host allocate it.
  */
 import { EstaloError, hostError } from "../errors.js";
-import type { NativeGuestMapping } from "../native/binding.js";
 import type { GuestMemory } from "../native/guest-memory.js";
 import { MIB } from "../units.js";
 import { type OpenBootFile, readIntoGuest } from "./boot-file.js";
 import type { KernelImage } from "./kernel-file.js";
-import type { PreparedKernel } from "./kernel-images.js";
+import type { GuestImages, PreparedKernel } from "./kernel-images.js";
 
 /**
- * Maps the kernel's image, or loads it when `mapping` is absent or there is no image. Returns the bytes of
+ * Maps the kernel's image, or loads it when `images` is absent or it is too large for one. Returns the bytes of
  * its segments. ERR_ESTALO_MEMORY_TOO_SMALL when one does not fit.
  */
 export function placeKernel(
   file: OpenBootFile,
   kernel: PreparedKernel,
   memory: GuestMemory,
-  mapping: Pick<NativeGuestMapping, "mapImage"> | undefined,
+  images: GuestImages | undefined,
 ): number {
   const { image } = kernel;
   checkFits(file, image, memory);
-  const content = mapping === undefined ? undefined : kernel.content(file);
-  if (mapping === undefined || content === undefined) return loadKernel(file, image, memory);
+  const content = images === undefined ? undefined : kernel.content(file, images);
+  if (images === undefined || content === undefined) return loadKernel(file, image, memory);
   try {
-    mapping.mapImage(content.file, content.gpa);
+    images.map(content.file, content.gpa);
   } catch (error) {
     throw hostError("mmap", `image of kernel ${file.path}`, error);
   }

@@ -7,7 +7,6 @@
  * memory-map.ts and layout.ts.
  */
 import { EstaloError } from "../errors.js";
-import type { NativeGuestMapping } from "../native/binding.js";
 import type { GuestMemory } from "../native/guest-memory.js";
 import type { Gpa, Gsi } from "../units.js";
 import { acpiTables } from "./acpi/tables.js";
@@ -21,7 +20,7 @@ import {
 } from "./boot-registers.js";
 import { assembleCommandLine, type CommandLineParts, encodeCommandLine } from "./command-line.js";
 import type { KernelImage } from "./kernel-file.js";
-import { type PreparedKernel, withKernel } from "./kernel-images.js";
+import { type GuestImages, type PreparedKernel, withKernel } from "./kernel-images.js";
 import * as layout from "./layout.js";
 import { loadInitrd } from "./load-initrd.js";
 import { placeKernel } from "./load-kernel.js";
@@ -44,8 +43,8 @@ export interface BootOptions extends CommandLineParts {
   readonly vcpuCount: number;
   /** No VM generation id device when absent. */
   readonly vmGenId?: VmGenId;
-  /** What the kernel's image is mapped into; absent: the kernel is read (huge pages can only be). */
-  readonly mapping?: Pick<NativeGuestMapping, "mapImage">;
+  /** Maps the kernel's image; absent: the kernel is read (into huge pages it can only be). */
+  readonly images?: GuestImages;
 }
 
 /** What the vCPUs and the logs need to know of the prepared memory. */
@@ -73,7 +72,7 @@ export function prepareBoot(memory: GuestMemory, options: BootOptions): Prepared
   const prepare = (kernelFile: OpenBootFile, kernel: PreparedKernel): PreparedBoot => {
     const { image } = kernel;
     const commandLine = assembleCommandLine(options, image.commandLineBytesMax);
-    let bytesLoaded = placeKernel(kernelFile, kernel, memory, options.mapping);
+    let bytesLoaded = placeKernel(kernelFile, kernel, memory, options.images);
     const initrd =
       options.initrd &&
       withBootFile("initrd", options.initrd, (file) => loadInitrd(file, image, memory));
