@@ -47,6 +47,11 @@ const results = await Promise.all([
 const addon = `${root}dist/estalo.node`;
 copyFileSync(`${root}build/Release/estalo.node`, `${addon}.${process.pid}`);
 renameSync(`${addon}.${process.pid}`, addon);
+// The page at /docs, as it comes; about 1.5 MB, so not a part of a bundle.
+mkdirSync(`${root}dist/swagger-ui`, { recursive: true });
+for (const file of ["swagger-ui.css", "swagger-ui-bundle.js", "LICENSE", "NOTICE"]) {
+  copyFileSync(`${root}node_modules/swagger-ui-dist/${file}`, `${root}dist/swagger-ui/${file}`);
+}
 const current = new Set(results.flatMap(({ metafile }) => Object.keys(metafile.outputs)));
 for (const file of readdirSync(`${root}dist`)) {
   if (!file.startsWith("chunk-") || current.has(`dist/${file}`)) continue;

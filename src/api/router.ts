@@ -3,8 +3,8 @@
  * operation's schemas before it sees them; and from what it throws to a reply.
  *
  * A path matches whole and literally; `{name}` takes one segment, percent-decoded. HEAD is GET, its body left
- * out by the server. A body must be JSON, and say so if it says anything; none at all counts as `{}` where
- * every key may be left out. Unknown query parameters are refused: a typing mistake is none of silence.
+ * out by the server. A body must be JSON, and say so if it says anything. Unknown query parameters are refused: a mistyped name
+ * would go unnoticed otherwise.
  */
 import type { TObject, TSchema } from "typebox";
 import { EstaloError } from "../errors.js";
@@ -198,8 +198,7 @@ function checkBody(route: Route, request: ApiRequest, wording: RouterWording): u
     throw new EstaloError("ERR_ESTALO_MEDIA_TYPE", `the body is ${shorten(given)}, not ${type}`);
   }
   if (type !== JSON_TYPE) return body;
-  const { type: kind, required = [] } = route.body as { type?: string; required?: string[] };
-  const isImplied = body.length === 0 && kind === "object" && required.length === 0;
+  const isImplied = body.length === 0 && route.isBodyOptional === true;
   return checkedValue(checkJson(route.body, isImplied ? EMPTY_OBJECT : body), wording, "body");
 }
 
