@@ -36,6 +36,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_FORBIDDEN: "config",
   // The moment.
   ERR_ESTALO_STATE: "state",
+  ERR_ESTALO_STATE_LOCKED: "state",
   ERR_ESTALO_ABORTED: "state",
   ERR_ESTALO_NAME_TAKEN: "state",
   ERR_ESTALO_IDEMPOTENCY: "state",
@@ -50,6 +51,8 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_KVM_CAPABILITY: "host",
   ERR_ESTALO_ADDON: "host",
   ERR_ESTALO_LISTEN: "host",
+  ERR_ESTALO_STATE_FILE: "host",
+  ERR_ESTALO_STATE_WRITE: "host",
   // Ours.
   ERR_ESTALO_THREAD_DIED: "bug",
   ERR_ESTALO_DEVICE_FAILED: "bug",

@@ -2,6 +2,7 @@
  * A microVM as a program uses it: the library's face over the supervisor actor.
  */
 import type { Observable } from "rxjs";
+import { abortable, throwIfAborted } from "./actors/abortable.js";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/config.js";
 import type { Console } from "./actors/console.js";
 import { defaultGuestConfig } from "./actors/default-guest.js";
@@ -10,7 +11,6 @@ import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.
 import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
 import type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 import type { Timings } from "./actors/timings.js";
-import { EstaloError } from "./errors.js";
 import type { TraceReader } from "./native/trace-ring.js";
 
 /** Options of every call that takes time. */
@@ -179,24 +179,4 @@ export class MicroVm implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
   }
-}
-
-function aborted(signal: AbortSignal): EstaloError {
-  return new EstaloError("ERR_ESTALO_ABORTED", "the call was aborted", { cause: signal.reason });
-}
-
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw aborted(signal);
-}
-
-/** `work`, or a rejection as soon as `signal` aborts; the work itself goes on. */
-function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(aborted(signal));
-    // Heard in any case: nobody else sees it when the work fails later.
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-  });
 }

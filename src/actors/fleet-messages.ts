@@ -6,8 +6,9 @@ import type { MicroVmConfig } from "./config.js";
 import type { MicroVmEvent, MicroVmExit } from "./messages.js";
 
 /**
- * Where a microVM of a fleet is. `configured`: described, nothing exists yet (or not any more and it may be
- * started again: then `exit` tells of the last run). `lost`: it ran when its server died.
+ * Where a microVM of a fleet is. `configured`: described, never started. `stopped`, `failed`: the last run
+ * ended, `exit` tells how, and nothing of it is held; `restartAtMs` is set while it waits for its restart.
+ * `lost`: it ran when its server died, `lostReason` tells more. All four may be started.
  */
 export type FleetState =
   | "configured"
@@ -37,7 +38,7 @@ export interface FleetSpec {
   readonly restart?: RestartPolicy;
   /** Deletes the record when the microVM has ended. Default false. */
   readonly autoRemove?: boolean;
-  /** Start it at once. Default true. */
+  /** Start it at once: then a start that fails takes the whole creation back. Default true. */
   readonly start?: boolean;
 }
 
@@ -58,7 +59,10 @@ export interface FleetRecord {
   readonly exit: MicroVmExit | undefined;
   /** Why it is `lost`. */
   readonly lostReason: string | undefined;
+  /** Restarts by its policy since somebody started it. */
   readonly restartCount: number;
+  /** When its policy starts it again, while it waits for that. */
+  readonly restartAtMs: number | undefined;
 }
 
 /** What a fleet tells of one of its microVMs. */
@@ -74,8 +78,11 @@ export type FleetEvent = {
   | { readonly type: "deleted" }
   | { readonly type: "restarting"; readonly delayMs: number; readonly restartCount: number }
   | { readonly type: "lost"; readonly reason: string }
-  | Omit<MicroVmEvent, "atMs">
+  | Untimed<MicroVmEvent>
 );
+
+/** An event without its time, whatever its type. */
+export type Untimed<E> = E extends unknown ? Omit<E, "atMs"> : never;
 
 /** Which microVMs a list holds. */
 export interface FleetQuery {
@@ -89,9 +96,44 @@ export interface FleetQuery {
   readonly after?: string;
 }
 
+/** What may change of a microVM's record at any time. */
+export interface FleetChange {
+  readonly name?: string;
+  /** All labels it has afterwards. */
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly restart?: RestartPolicy;
+}
+
+/** What a fleet has counted since it was opened. */
+export interface FleetCounters {
+  readonly created: number;
+  readonly removed: number;
+  /** Runs begun, restarts included. */
+  readonly starts: number;
+  /** Runs that ended as `failed`, and starts that did not come to a run. */
+  readonly failures: number;
+  readonly restarts: number;
+  /** MicroVMs found lost when the fleet was opened. */
+  readonly lost: number;
+  readonly events: number;
+  /** Times the state could not be stored (no space, say); it is tried again until it can. */
+  readonly storeErrors: number;
+  /** Clean-ups after a lost microVM that failed. */
+  readonly cleanupErrors: number;
+  /** Listeners of events that threw. */
+  readonly listenerErrors: number;
+}
+
 /** A page of a list, oldest first. */
 export interface FleetPage {
   readonly items: readonly FleetRecord[];
   /** `after` of the next page; undefined on the last one. */
   readonly next: string | undefined;
+}
+
+/** What a creation made, or found made. */
+export interface FleetCreation {
+  readonly record: FleetRecord;
+  /** False: the idempotency key was used before, and `record` is what came of it. */
+  readonly isNew: boolean;
 }

@@ -4,7 +4,7 @@
  * Lifecycle events are few and must not be lost: each log keeps the last EVENTS_KEPT for who subscribes
  * late, and iterators buffer what their reader has not taken yet.
  */
-import { type Observable, ReplaySubject } from "rxjs";
+import { Observable, ReplaySubject } from "rxjs";
 
 /** Events that a late subscriber still sees. */
 const EVENTS_KEPT = 256;
@@ -30,6 +30,11 @@ export class EventLog<Event> {
   iterate(signal?: AbortSignal): AsyncIterableIterator<Event> {
     return iterate(this.#subject, signal);
   }
+}
+
+/** What `subscribe` tells, as an observable that never completes; `subscribe` gives what ends it. */
+export function observe<T>(subscribe: (listener: (value: T) => void) => () => void): Observable<T> {
+  return new Observable((subscriber) => subscribe((value) => subscriber.next(value)));
 }
 
 /** An observable as an async iterator that buffers what was not taken yet. */

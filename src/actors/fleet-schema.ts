@@ -1,0 +1,36 @@
+/**
+ * The fleet's tables, and how older ones become them. A migration is never changed once released: what
+ * comes next is appended. Times are Unix milliseconds; records and events are JSON as fleet-messages.ts
+ * describes them.
+ */
+
+/** Marks a database as a fleet's, in its header (`PRAGMA application_id`): "Esta" in ASCII. */
+export const APPLICATION_ID = 0x45737461;
+
+/** One step from a version of the schema to the next; its version is its place in the list, from 1 on. */
+export const MIGRATIONS: readonly string[] = [
+  `CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+   -- AUTOINCREMENT: an ordinal is never given twice, so that cursors of lists stay right.
+   CREATE TABLE microvms (
+     ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
+     id TEXT NOT NULL UNIQUE,
+     record TEXT NOT NULL,
+     starts_at_open INTEGER NOT NULL
+   );
+   CREATE TABLE last_runs (
+     id TEXT PRIMARY KEY REFERENCES microvms (id) ON DELETE CASCADE,
+     console BLOB NOT NULL,
+     metrics TEXT NOT NULL
+   ) WITHOUT ROWID;
+   -- record: what the microVM was when it was removed, NULL before that.
+   CREATE TABLE idempotency_keys (
+     key TEXT PRIMARY KEY,
+     spec_hash TEXT NOT NULL,
+     microvm TEXT NOT NULL,
+     at_ms INTEGER NOT NULL,
+     record TEXT
+   ) WITHOUT ROWID;
+   CREATE INDEX idempotency_keys_microvm ON idempotency_keys (microvm);
+   CREATE INDEX idempotency_keys_at_ms ON idempotency_keys (at_ms);
+   CREATE TABLE events (sequence INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, event TEXT NOT NULL);`,
+];
