@@ -10,12 +10,13 @@
  */
 import { EstaloError, toEstaloError } from "../errors.js";
 import { abortable } from "./abortable.js";
-import { checkConfig } from "./config.js";
+import { checkConfig, type DriveChange } from "./config.js";
 import { integer } from "./config-checks.js";
 import type { FleetRecord, FleetState } from "./fleet-messages.js";
 import { exitOf, type MemberHost, newRun, type Run } from "./fleet-run.js";
 import type { StoredMicrovm } from "./fleet-store.js";
 import type { NewEvent } from "./fleet-writer.js";
+import { machinesReleased } from "./machine.js";
 import type { MicroVmEvent, MicroVmExit } from "./messages.js";
 import type { MicrovmSupervisor } from "./microvm-supervisor.js";
 import { isRestartedAtOpen, restartDelayMs } from "./restart-policy.js";
@@ -157,16 +158,17 @@ export class FleetMember {
     });
   }
 
-  async updateDrive(drive: string, path: string | undefined): Promise<void> {
+  async updateDrive(drive: string, change: DriveChange): Promise<void> {
     const { state } = this.#record;
     if (state !== "running" && state !== "paused") throw this.#stateError("change a drive");
-    await this.supervisor?.updateDrive(drive, path);
-    if (path === undefined) return;
+    await this.supervisor?.updateDrive(drive, change);
+    // The next run has the drive as this one has it now; a part of the default guest's is its own.
     const { config } = this.#record;
-    // The next run has the drive as this one has it now.
-    const drives = config.drives?.map((other, index) =>
-      (other.id ?? `drive${index}`) === drive ? { ...other, path } : other,
-    );
+    const drives = config.drives?.map((other, index) => {
+      if ((other.id ?? `drive${index}`) !== drive) return other;
+      const rateLimiter = { ...other.rateLimiter, ...change.rateLimiter };
+      return { ...other, ...change, ...(change.rateLimiter === undefined ? {} : { rateLimiter }) };
+    });
     if (drives !== undefined) this.#note({ config: { ...config, drives } }, []);
   }
 
@@ -265,8 +267,13 @@ export class FleetMember {
       run.unsubscribe = () => subscription.unsubscribe();
       await run.supervisor.start();
     } catch (error) {
-      if (run.supervisor === undefined) this.#ended(run, exitOf("failed", toEstaloError(error)));
-      else await run.supervisor.kill();
+      if (run.supervisor === undefined) {
+        // What was made of it is closed; KVM frees a VM on another thread, in its own time.
+        await machinesReleased();
+        this.#ended(run, exitOf("failed", toEstaloError(error)));
+      } else {
+        await run.supervisor.kill();
+      }
       await run.ended;
       if (!run.isAsked) throw error;
     }

@@ -30,8 +30,12 @@ export interface RestartPolicy {
 
 /** What a microVM of a fleet is made from. */
 export interface FleetSpec {
-  /** Unique in the fleet while the record exists: 1 to 64 letters, digits, hyphens, underscores, dots. */
+  /**
+   * Unique in the fleet while the record exists: 1 to 64 letters, digits, hyphens, underscores, dots, the first
+   * a letter or digit. Default: the id.
+   */
   readonly name?: string;
+  /** At most 64: keys of 1 to 63 letters, digits and ._/-, values of at most 256 characters. */
   readonly labels?: Readonly<Record<string, string>>;
   readonly config?: MicroVmConfig;
   /** Default `{ policy: "no" }`. */

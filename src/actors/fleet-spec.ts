@@ -138,8 +138,12 @@ function canonical(value: unknown): string {
 }
 
 function checkName(name: unknown): string {
-  if (typeof name !== "string" || !/^[A-Za-z0-9._-]{1,64}$/.test(name) || /^\.\.?$/.test(name)) {
-    throw invalid("name", "1 to 64 letters, digits, hyphens, underscores and dots", name);
+  if (typeof name !== "string" || !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)) {
+    throw invalid(
+      "name",
+      "1 to 64 letters, digits, hyphens, underscores, dots; first a letter or digit",
+      name,
+    );
   }
   return name;
 }

@@ -7,7 +7,7 @@
 import type { Observable } from "rxjs";
 import { EstaloError } from "../errors.js";
 import { throwIfAborted } from "./abortable.js";
-import type { CheckedConfig, MicroVmConfig } from "./config.js";
+import type { CheckedConfig, DriveChange, MicroVmConfig } from "./config.js";
 import { integer, invalid } from "./config-checks.js";
 import { defaultGuestConfig } from "./default-guest.js";
 import { EventJournal, type JournalLimits } from "./event-journal.js";
@@ -225,13 +225,9 @@ export class Fleet implements AsyncDisposable {
     return this.#members.find(idOrName).wait(options.signal);
   }
 
-  /** Another file behind a drive while it runs or is paused, now and for later starts. */
-  async updateDrive(
-    idOrName: string,
-    drive: string,
-    change: { path?: string } = {},
-  ): Promise<void> {
-    await this.#open(idOrName).updateDrive(drive, change.path);
+  /** Another file or other limits for a drive while it runs or is paused, now and for later starts. */
+  async updateDrive(idOrName: string, drive: string, change: DriveChange = {}): Promise<void> {
+    await this.#open(idOrName).updateDrive(drive, change);
   }
 
   /** Only while running. False: the guest has not taken the last ones yet. */
