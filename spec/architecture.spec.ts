@@ -84,10 +84,11 @@ describe("imports", () => {
 const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   "node:worker_threads": [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   comlink: [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
+  "better-sqlite3": [/^src\/actors\/fleet-store\.ts$/],
   rxjs: [/^src\/actors\/(inspection|rate-limits)\.ts$/],
   "node:fs": [
     /^src\/boot\/boot-file\.ts$/,
-    /^src\/actors\/(config|default-guest|drive-set|transport)\.ts$/,
+    /^src\/actors\/(config|default-guest|drive-set|fleet-store|transport)\.ts$/,
     /^src\/actors\/backends\//,
     /^src\/(api|cli)\//,
   ],
@@ -191,6 +192,9 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
     /^src\/api\/v1\/((config|stream|metrics)-schemas|schema-types|route-specs)\.ts$/,
     "tables; schemas.spec.ts and routes.spec.ts run them",
   ],
+  [/^src\/actors\/abortable\.ts$/, "fleet.spec.ts and lifecycle.spec.ts give up calls"],
+  [/^src\/actors\/fleet-(member|recovery|registry|run)\.ts$/, "fleet.spec.ts: parts of the fleet"],
+  [/^src\/actors\/fleet-(errors|schema|writer)\.ts$/, "fleet-store.spec.ts: parts of the store"],
   [/^src\/actors\/vcpu\.worker\.ts$/, "transport.spec.ts runs it"],
   [/^src\/actors\/(guest-stdio-frames|console-output)\.ts$/, "guest-stdio.spec.ts"],
   [/^src\/boot\/(bzimage|elf-image|kernel-file)\.ts$/, "kernel-image.spec.ts"],

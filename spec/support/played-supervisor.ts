@@ -5,7 +5,12 @@
 import type { CheckedConfig, DriveChange } from "../../src/actors/config.js";
 import { exitCodeOf } from "../../src/actors/exit-code.js";
 import { EventLog } from "../../src/actors/inspection.js";
-import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "../../src/actors/messages.js";
+import type {
+  ExitReason,
+  MicroVmEvent,
+  MicroVmExit,
+  MicroVmState,
+} from "../../src/actors/messages.js";
 import type { MicrovmSupervisor } from "../../src/actors/microvm-supervisor.js";
 import { EstaloError } from "../../src/errors.js";
 

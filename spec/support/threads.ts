@@ -31,6 +31,8 @@ async function bundle(source: string): Promise<string> {
     stdin: { contents: source, resolveDir: root, loader: "ts" },
     outfile,
     bundle: true,
+    // Packages with native code load it from beside themselves.
+    external: ["better-sqlite3", "uWebSockets.js"],
     format: "esm",
     platform: "node",
     mainFields: ["es2015", "module", "main"],
