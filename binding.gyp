@@ -11,6 +11,7 @@
         "src/native/kvm.cc",
         "src/native/kvm_core.c",
         "src/native/poller.cc",
+        "src/native/tap.cc",
         "src/native/uring.c",
         "src/native/vcpu.cc",
         "src/native/vcpu_loop.c",

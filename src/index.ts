@@ -11,6 +11,7 @@ export type {
   MicroVmConfig,
   SerialConfig,
 } from "./actors/config.js";
+export type { NetworkInterfaceChange, NetworkInterfaceConfig } from "./actors/config-net.js";
 export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
 export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";

@@ -4,6 +4,7 @@
 import type { Observable } from "rxjs";
 import { abortable, throwIfAborted } from "./actors/abortable.js";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/config.js";
+import type { NetworkInterfaceChange } from "./actors/config-net.js";
 import type { Console } from "./actors/console.js";
 import { defaultGuestConfig } from "./actors/default-guest.js";
 import { machinesReleased } from "./actors/machine.js";
@@ -168,6 +169,14 @@ export class MicroVm implements AsyncDisposable {
    */
   updateDrive(id: string, change: DriveChange = {}): Promise<void> {
     return this.#supervisor.updateDrive(id, change);
+  }
+
+  /**
+   * Changes the limits of a network interface, or plugs its cable in or out. Raises
+   * ERR_ESTALO_INTERFACE_UNKNOWN, ERR_ESTALO_CONFIG_INVALID or ERR_ESTALO_STATE.
+   */
+  updateNetworkInterface(id: string, change: NetworkInterfaceChange): void {
+    this.#supervisor.updateInterface(id, change);
   }
 
   /** What the devices' rate limiters do, from the subscription on; completes when the microVM has ended. */

@@ -31,6 +31,7 @@ describe("checkConfig", () => {
       hugePages: false,
       drives: [],
       entropy: {},
+      networkInterfaces: [],
       serial: {},
       cpuTemplate: undefined,
     });

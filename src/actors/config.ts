@@ -11,6 +11,11 @@ import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../boot/memory-map.js";
 import type { RateLimiterConfig, TokenBucketConfig } from "../devices/rate-limiter.js";
 import { EstaloError, hostError } from "../errors.js";
 import { boolean, integer, invalid, oneOf, onlyFields, text } from "./config-checks.js";
+import {
+  type CheckedInterface,
+  checkInterfaces,
+  type NetworkInterfaceConfig,
+} from "./config-net.js";
 import { checkRateLimiter, checkTokenBucket } from "./config-rate-limiter.js";
 
 /** When a guest's writes reach the disk: never asked for, or at its FLUSH requests. */
@@ -82,6 +87,8 @@ export interface MicroVmConfig {
   readonly hugePages?: boolean;
   /** In the order of their devices. Default: the root file system that comes with Estalo, if `kernel` is its own. */
   readonly drives?: readonly DriveConfig[];
+  /** In the order of their devices: the first is eth0. Default: none. */
+  readonly networkInterfaces?: readonly NetworkInterfaceConfig[];
   /** A virtio entropy device. Default true. */
   readonly entropy?: boolean | EntropyConfig;
   readonly serial?: SerialConfig;
@@ -112,6 +119,7 @@ export interface CheckedConfig {
   readonly memoryMib: number;
   readonly hugePages: boolean;
   readonly drives: readonly CheckedDrive[];
+  readonly networkInterfaces: readonly CheckedInterface[];
   readonly entropy: EntropyConfig | undefined;
   readonly serial: SerialConfig;
   /** The template's parsed JSON. */
@@ -222,6 +230,7 @@ const CONFIG_FIELDS = [
   "memoryMib",
   "hugePages",
   "drives",
+  "networkInterfaces",
   "entropy",
   "serial",
   "cpuTemplate",
@@ -267,6 +276,7 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     memoryMib,
     hugePages,
     drives: checkDrives(config.drives ?? []),
+    networkInterfaces: checkInterfaces(config.networkInterfaces ?? []),
     entropy: checkEntropy(config.entropy ?? true),
     serial: checkSerial(config.serial ?? {}),
     cpuTemplate: readTemplate(config.cpuTemplate),

@@ -9,6 +9,7 @@ import type { CheckedConfig, EntropyConfig } from "./config.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
+import { NetSet } from "./net-set.js";
 import { type DeviceRateLimitEvent, limitsOf, nowUs, RateLimit } from "./rate-limits.js";
 
 /** The entropy device, when there is one. */
@@ -45,6 +46,7 @@ class EntropyFamily implements DeviceFamily {
 /** All families of one microVM, in the order in which Firecracker attaches them. */
 export class DeviceFamilies implements DeviceFamily {
   readonly drives: DriveSet;
+  readonly interfaces: NetSet;
   readonly #entropy: EntropyFamily | undefined;
   readonly #families: DeviceFamily[] = [];
 
@@ -52,6 +54,7 @@ export class DeviceFamilies implements DeviceFamily {
   constructor(config: CheckedConfig) {
     try {
       this.drives = this.#add(new DriveSet(config.drives));
+      this.interfaces = this.#add(new NetSet(config.networkInterfaces));
       if (config.entropy !== undefined) {
         this.#entropy = this.#add(new EntropyFamily(config.entropy));
       }
@@ -73,13 +76,14 @@ export class DeviceFamilies implements DeviceFamily {
   get metrics() {
     return {
       drives: Object.fromEntries(this.drives.metrics),
+      networkInterfaces: Object.fromEntries(this.interfaces.metrics),
       entropy: this.#entropy?.metrics,
     };
   }
 
   /** What the limiters do, with the device's name; completes when the devices are closed. */
   get rateLimits$(): Observable<DeviceRateLimitEvent> {
-    const limits = new Map<string, RateLimit>();
+    const limits = new Map<string, RateLimit>(this.interfaces.limits);
     for (const [id, limit] of this.drives.limits) limits.set(`drive ${id}`, limit);
     if (this.#entropy !== undefined) limits.set("entropy", this.#entropy.limit);
     return limitsOf(limits);

@@ -25,6 +25,7 @@ import {
 import { PANICKED_MASK } from "../devices/pvpanic.regs.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import type { CheckedConfig, DriveChange } from "./config.js";
+import type { NetworkInterfaceChange } from "./config-net.js";
 import { Console } from "./console.js";
 import { capabilitiesFor, cpuTemplateOf, setUpVcpus } from "./cpu-setup.js";
 import { DeviceBoard } from "./device-board.js";
@@ -221,6 +222,12 @@ export class MicrovmSupervisor {
     }
     const sizeBytes = await this.#devices.drives.replace(id, path);
     this.#emit({ type: "drive-changed", drive: id, sizeBytes });
+  }
+
+  /** Changes limits or link of a network interface. */
+  updateInterface(id: string, change: NetworkInterfaceChange): void {
+    this.#require(this.#state === "running" || this.#state === "paused", "change an interface");
+    this.#devices.interfaces.update(id, change);
   }
 
   #owned<T extends { close(): void }>(resource: T): T {

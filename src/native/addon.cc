@@ -11,6 +11,7 @@
 #include "native_error.h"
 #include "poller.h"
 #include "shared_layout.h"
+#include "tap.h"
 #include "vcpu.h"
 #include "vm.h"
 
@@ -72,6 +73,7 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("EventFd", EventFd::Define(env));
   exports.Set("Poller", Poller::Define(env));
   exports.Set("IoUring", IoUring::Define(env));
+  exports.Set("Tap", Tap::Define(env));
   exports.Set("signalEventFd", Napi::Function::New<SignalEventFd>(env, "signalEventFd"));
   exports.Set("trimMemory", Napi::Function::New<TrimMemory>(env, "trimMemory"));
   exports.Set("numbers", SharedNumbers(env));

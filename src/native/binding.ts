@@ -110,6 +110,38 @@ export interface NativeImageFile {
   close(): void;
 }
 
+/** An open tap; the tables are those of devices/virtio/chain-table.ts. */
+export interface NativeTap {
+  readonly fd: number;
+  /** The memory that chains lie in; once, before any of them. */
+  connect(mapping: NativeGuestMapping): void;
+  /** TUN_F_* flags. */
+  setOffloads(flags: number): void;
+  /** Sends chains `first` to before `end`; returns how many are done with, sent or lost. */
+  send(
+    addresses: Float64Array,
+    lengths: Uint32Array,
+    ends: Uint32Array,
+    first: number,
+    end: number,
+  ): number;
+  /** Fills chains with frames; returns how many frames, with their bytes and chains. */
+  receive(
+    addresses: Float64Array,
+    lengths: Uint32Array,
+    ends: Uint32Array,
+    first: number,
+    end: number,
+    mergeable: boolean,
+    frameBytes: Uint32Array,
+    frameBuffers: Uint16Array,
+  ): number;
+  sendBytes(frame: Uint8Array): boolean;
+  /** The frame's length; 0: none waits. */
+  receiveBytes(into: Uint8Array): number;
+  close(): void;
+}
+
 /** The addon's export table. */
 export interface NativeAddon {
   readonly Kvm: new (path: string) => NativeKvm;
@@ -136,6 +168,11 @@ export interface NativeAddon {
     commands: Float64Array,
     completions: Int32Array,
   ) => NativeIoUring;
+  /** `status`: two words, frames that the last call lost and the errno of the last of them. */
+  readonly Tap: new (
+    name: string,
+    status: Int32Array,
+  ) => NativeTap;
   readonly signalEventFd: (fd: number) => void;
   readonly trimMemory: () => void;
   readonly numbers: Readonly<Record<string, number>>;

@@ -1,0 +1,60 @@
+import { describe, expect, it } from "vitest";
+import {
+  checkInterfaces,
+  formatMac,
+  type NetworkInterfaceConfig,
+  parseMac,
+} from "../../src/actors/config-net.js";
+
+describe("checkInterfaces", () => {
+  it("fills in ids, addresses and limits", () => {
+    const [first, second] = checkInterfaces([{ tap: "tap0" }, { tap: "tap1", mtu: 1400 }]);
+    expect(first).toMatchObject({ id: "net0", tap: "tap0", mtu: undefined, rxRateLimiter: {} });
+    expect(second).toMatchObject({ id: "net1", mtu: 1400 });
+    // Locally administered, nobody's group.
+    for (const { mac } of [first, second]) expect(mac[0] & 3).toBe(2);
+    expect(formatMac(first.mac)).not.toBe(formatMac(second.mac));
+  });
+
+  it.each([
+    ["an interface without a tap", [{}], "networkInterfaces[0].tap"],
+    ["an id with a hyphen", [{ tap: "t", id: "a-b" }], "networkInterfaces[0].id"],
+    ["a group's address", [{ tap: "t", mac: "01:00:00:00:00:00" }], "networkInterfaces[0].mac"],
+    ["half an address", [{ tap: "t", mac: "06:00:00" }], "networkInterfaces[0].mac"],
+    ["an MTU of 67", [{ tap: "t", mtu: 67 }], "networkInterfaces[0].mtu"],
+    [
+      "two of one id",
+      [
+        { tap: "t", id: "a" },
+        { tap: "u", id: "a" },
+      ],
+      "networkInterfaces[1].id",
+    ],
+    [
+      "two of one address",
+      [
+        { tap: "t", mac: "06:00:00:00:00:0a" },
+        { tap: "u", mac: "06:00:00:00:00:0A" },
+      ],
+      "networkInterfaces[1].mac",
+    ],
+    [
+      "a limit below 0",
+      [{ tap: "t", txRateLimiter: { ops: { size: -1, refillTimeMs: 1 } } }],
+      "networkInterfaces[0].txRateLimiter.ops.size",
+    ],
+  ])("refuses %s", (_what, configs, field) => {
+    expect(() => checkInterfaces(configs as NetworkInterfaceConfig[])).toThrow(
+      expect.objectContaining({
+        code: "ERR_ESTALO_CONFIG_INVALID",
+        data: expect.objectContaining({ field }),
+      }),
+    );
+  });
+
+  it("reads and writes addresses", () => {
+    expect(formatMac(parseMac("06:aB:00:01:fe:ff") as Uint8Array)).toBe("06:ab:00:01:fe:ff");
+    expect(parseMac("06:00:00:00:00:0g")).toBeUndefined();
+    expect(parseMac("06-00-00-00-00-00")).toBeUndefined();
+  });
+});

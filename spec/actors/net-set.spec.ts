@@ -1,0 +1,54 @@
+import { describe, expect, it } from "vitest";
+import { checkInterfaces } from "../../src/actors/config-net.js";
+import { NetSet } from "../../src/actors/net-set.js";
+import { tapPair } from "../support/tap-pair.js";
+
+const taps = tapPair();
+
+describe("NetSet", () => {
+  it("names the tap that cannot be opened", () => {
+    expect(() => new NetSet(checkInterfaces([{ tap: "estalo-nowhere" }]))).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_TAP", hint: expect.stringContaining("tuntap") }),
+    );
+  });
+
+  it("without interfaces asks for no device", () => {
+    const set = new NetSet([]);
+    expect(set.requests).toEqual([]);
+    expect(() => set.update("net0", {})).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_INTERFACE_UNKNOWN" }),
+    );
+    set.close();
+  });
+});
+
+describe.skipIf(taps === undefined)("NetSet with taps (needs root)", () => {
+  const { first, second } = taps ?? { first: "", second: "" };
+
+  it("asks for a device for each interface and frees the taps at the end", () => {
+    const set = new NetSet(checkInterfaces([{ tap: first }, { tap: second, id: "lan" }]));
+    expect(set.requests.map(({ name }) => name)).toEqual(["interface net0", "interface lan"]);
+    expect([...set.limits.keys()]).toContain("interface lan tx");
+    set.close();
+    new NetSet(checkInterfaces([{ tap: first }, { tap: second }])).close();
+  });
+
+  it("leaves no tap open when the second cannot be opened", () => {
+    expect(
+      () => new NetSet(checkInterfaces([{ tap: first }, { tap: "estalo-nowhere" }])),
+    ).toThrow();
+    new NetSet(checkInterfaces([{ tap: first }])).close();
+  });
+
+  it("changes limits while it runs, and checks them", () => {
+    const set = new NetSet(checkInterfaces([{ tap: first }]));
+    set.update("net0", { rxRateLimiter: { ops: { size: 5, refillTimeMs: 10 } } });
+    const rx = set.limits.get("interface net0 rx");
+    expect(rx?.limiter.config.ops).toMatchObject({ size: 5 });
+    const wrong = { txRateLimiter: { ops: { size: 0.5, refillTimeMs: 10 } } };
+    expect(() => set.update("net0", wrong)).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_CONFIG_INVALID" }),
+    );
+    set.close();
+  });
+});

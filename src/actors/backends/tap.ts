@@ -1,0 +1,137 @@
+/**
+ * A tap as a network interface's other end: whole batches of frames in one native call, each straight between
+ * the kernel and guest memory.
+ */
+import type { FrameSegments, NetBackend } from "../../devices/backend.js";
+import * as net from "../../devices/virtio/net.regs.js";
+import { type EstaloError, hostError } from "../../errors.js";
+import { type NativeGuestMapping, type NativeTap, native } from "../../native/binding.js";
+import type { DeviceHost, Watch } from "../device-host.js";
+
+// linux/if_tun.h
+const TUN_F_CSUM = 1;
+const TUN_F_TSO4 = 2;
+const TUN_F_TSO6 = 4;
+const TUN_F_UFO = 16;
+
+/** A tap has no room only while its interface is being changed: it is tried again after this, ms. */
+const TRY_AGAIN_MS = 1;
+/** Words that a native call reports in. */
+const LOST = 0;
+const ERRNO = 1;
+
+/** What is wrong, by errno, in the words of who set the interface up. */
+const HINTS: Readonly<Record<string, string>> = {
+  ENODEV: "make it with: ip tuntap add NAME mode tap vnet_hdr",
+  EBUSY: "another program has it open",
+  EPERM: "it belongs to another user, or this process may not administrate the network",
+  EACCES: "this user may not open /dev/net/tun",
+  ENOENT: "load the module tun",
+  EINVAL: "it exists, but is no tap, or one with several queues",
+};
+
+/** See the file's header. Thread: the device host's. */
+export class TapBackend implements NetBackend {
+  readonly supportsOffloads = true;
+  sendErrors = 0;
+  receiveErrors = 0;
+  onReadable: (() => void) | undefined;
+  onWritable: (() => void) | undefined;
+
+  readonly #tap: NativeTap;
+  readonly #name: string;
+  readonly #status = new Int32Array(2);
+  readonly #frame = new Uint8Array(net.FRAME_BYTES_MAX);
+  #watch: Watch | undefined;
+  #tryAgain: NodeJS.Timeout | undefined;
+
+  /** Opens an existing tap; raises ERR_ESTALO_TAP (`data`: operation, object, errno) when that cannot be. */
+  constructor(name: string) {
+    this.#name = name;
+    try {
+      this.#tap = new (native().Tap)(name, this.#status);
+    } catch (error) {
+      throw tapError(name, error);
+    }
+  }
+
+  /** Gives it the memory that frames go to and come from, and listens; called once, before all below. */
+  connect(mapping: NativeGuestMapping, host: DeviceHost, onError: (error: unknown) => void): void {
+    this.#tap.connect(mapping);
+    this.#watch = host.watch(this.#tap.fd, () => this.onReadable?.(), onError);
+  }
+
+  setOffloads(features: number): void {
+    const has = (bit: number) => ((features >>> bit) & 1) !== 0;
+    let flags = 0;
+    if (has(net.FEATURE_GUEST_CSUM_BIT)) {
+      flags |= TUN_F_CSUM;
+      if (has(net.FEATURE_GUEST_TSO4_BIT)) flags |= TUN_F_TSO4;
+      if (has(net.FEATURE_GUEST_TSO6_BIT)) flags |= TUN_F_TSO6;
+      if (has(net.FEATURE_GUEST_UFO_BIT)) flags |= TUN_F_UFO;
+    }
+    try {
+      this.#tap.setOffloads(flags);
+    } catch (error) {
+      throw hostError("set offloads of tap", this.#name, error, "ERR_ESTALO_TAP");
+    }
+  }
+
+  send(frames: FrameSegments, first: number, end: number): number {
+    const { addresses, lengths, ends } = frames;
+    const done = this.#tap.send(addresses, lengths, ends, first, end);
+    this.sendErrors += this.#status[LOST];
+    if (done < end - first) this.#waitForRoom();
+    return done;
+  }
+
+  receive(
+    buffers: FrameSegments,
+    first: number,
+    end: number,
+    mergeable: boolean,
+    frameBytes: Uint32Array,
+    frameBuffers: Uint16Array,
+  ): number {
+    const { addresses, lengths, ends } = buffers;
+    // biome-ignore format: eight arguments, so that nothing is allocated for a batch
+    const frames = this.#tap.receive(addresses, lengths, ends, first, end, mergeable, frameBytes, frameBuffers);
+    this.receiveErrors += this.#status[LOST];
+    return frames;
+  }
+
+  sendBytes(frame: Uint8Array): boolean {
+    const isDone = this.#tap.sendBytes(frame);
+    this.sendErrors += this.#status[LOST];
+    return isDone;
+  }
+
+  receiveBytes(): Uint8Array | undefined {
+    const bytes = this.#tap.receiveBytes(this.#frame);
+    this.receiveErrors += this.#status[LOST];
+    return bytes === 0 ? undefined : this.#frame.slice(0, bytes);
+  }
+
+  /** The errno of the last frame that was lost, 0 if the last call lost none. */
+  get lastErrno(): number {
+    return this.#status[ERRNO];
+  }
+
+  close(): void {
+    clearTimeout(this.#tryAgain);
+    this.#watch?.close();
+    this.#tap.close();
+  }
+
+  #waitForRoom(): void {
+    this.#tryAgain ??= setTimeout(() => {
+      this.#tryAgain = undefined;
+      this.onWritable?.();
+    }, TRY_AGAIN_MS);
+  }
+}
+
+function tapError(name: string, error: unknown): EstaloError {
+  const hint = HINTS[(error as NodeJS.ErrnoException).code ?? ""]?.replace("NAME", name);
+  return hostError("open tap", name, error, "ERR_ESTALO_TAP", hint);
+}

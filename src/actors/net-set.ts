@@ -1,0 +1,117 @@
+/**
+ * The network interfaces of one microVM: their taps, limiters and virtio devices.
+ */
+import { RateLimiter } from "../devices/rate-limiter.js";
+import { VirtioNet } from "../devices/virtio/net.js";
+import type { NetMetrics } from "../devices/virtio/net.state.js";
+import { EstaloError } from "../errors.js";
+import { TapBackend } from "./backends/tap.js";
+import type { CheckedInterface, NetworkInterfaceChange } from "./config-net.js";
+import { checkRateLimiter } from "./config-rate-limiter.js";
+import type { VirtioDeviceRequest } from "./device-board.js";
+import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
+import { nowUs, RateLimit } from "./rate-limits.js";
+
+/** One interface and what it owns. */
+export interface NetworkInterface {
+  readonly config: CheckedInterface;
+  readonly backend: TapBackend;
+  readonly rx: RateLimit;
+  readonly tx: RateLimit;
+  device: VirtioNet | undefined;
+}
+
+/** See the file's header. Thread: the device host's. */
+export class NetSet implements DeviceFamily {
+  readonly #interfaces: NetworkInterface[] = [];
+
+  /** Opens every tap; raises ERR_ESTALO_TAP with none left open. */
+  constructor(configs: readonly CheckedInterface[]) {
+    try {
+      for (const config of configs) this.#open(config);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  get requests(): VirtioDeviceRequest[] {
+    return this.#interfaces.map((it) => ({
+      name: `interface ${it.config.id}`,
+      create: (host) => {
+        const { mac, mtu } = it.config;
+        it.device = new VirtioNet(host, {
+          backend: it.backend,
+          mac,
+          ...(mtu === undefined ? {} : { mtu }),
+          receiveLimiter: it.rx.limiter,
+          transmitLimiter: it.tx.limiter,
+        });
+        return it.device;
+      },
+    }));
+  }
+
+  connect({ mapping, host, onError }: DeviceSurroundings): void {
+    for (const { backend } of this.#interfaces) backend.connect(mapping, host, onError);
+  }
+
+  /** Changes limits or link of an interface; raises ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID. */
+  update(id: string, change: NetworkInterfaceChange): void {
+    const { rx, tx, device } = this.find(id);
+    const rxRateLimiter = checkRateLimiter("rxRateLimiter", change.rxRateLimiter ?? {});
+    const txRateLimiter = checkRateLimiter("txRateLimiter", change.txRateLimiter ?? {});
+    rx.configure(rxRateLimiter);
+    tx.configure(txRateLimiter);
+    if (change.isLinkUp !== undefined) device?.setLink(change.isLinkUp);
+  }
+
+  /** The interface with this id, or ERR_ESTALO_INTERFACE_UNKNOWN. */
+  find(id: string): NetworkInterface {
+    const found = this.#interfaces.find(({ config }) => config.id === id);
+    if (found !== undefined) return found;
+    throw new EstaloError("ERR_ESTALO_INTERFACE_UNKNOWN", `there is no network interface ${id}`, {
+      data: { id, interfaces: this.#interfaces.map(({ config }) => config.id) },
+    });
+  }
+
+  /** Counters of each interface, by id. */
+  get metrics(): ReadonlyMap<string, NetMetrics> {
+    const entries = this.#interfaces.flatMap(({ config, device }) =>
+      device === undefined ? [] : [[config.id, device.metrics] as const],
+    );
+    return new Map(entries);
+  }
+
+  /** The limits at work, by device and direction. */
+  get limits(): ReadonlyMap<string, RateLimit> {
+    const entries = this.#interfaces.flatMap(({ config, rx, tx }) => [
+      [`interface ${config.id} rx`, rx] as const,
+      [`interface ${config.id} tx`, tx] as const,
+    ]);
+    return new Map(entries);
+  }
+
+  close(): void {
+    for (const { backend, rx, tx } of this.#interfaces) {
+      rx.close();
+      tx.close();
+      backend.close();
+    }
+  }
+
+  #open(config: CheckedInterface): void {
+    const it: NetworkInterface = {
+      config,
+      backend: new TapBackend(config.tap),
+      rx: new RateLimit(new RateLimiter(config.rxRateLimiter, nowUs), () =>
+        it.device?.resumeThrottled("receive"),
+      ),
+      tx: new RateLimit(new RateLimiter(config.txRateLimiter, nowUs), () =>
+        it.device?.resumeThrottled("transmit"),
+      ),
+      device: undefined,
+    };
+    this.#interfaces.push(it);
+  }
+}
