@@ -184,7 +184,10 @@ describe("MicrovmSupervisor", () => {
       [],
     ],
     running: [(vm) => vm.start(), ["pause", "sendCtrlAltDelete", "updateDrive"]],
-    paused: [(vm) => vm.start().then(() => vm.pause()), ["resume", "updateDrive"]],
+    paused: [
+      (vm) => vm.start().then(() => vm.pause()),
+      ["resume", "sendCtrlAltDelete", "updateDrive"],
+    ],
     stopping: [
       async (vm) => {
         await vm.start();

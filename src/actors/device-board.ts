@@ -15,6 +15,8 @@ import * as layout from "../boot/layout.js";
 import type { FrontKind, IrqLine } from "../devices/device.js";
 import { STATE_WORDS } from "../devices/fronts.js";
 import { I8042Back } from "../devices/i8042.js";
+import { i8042Counters } from "../devices/i8042.state.js";
+import { serialCounters } from "../devices/serial-16550.state.js";
 import { SerialBack, type SerialBackOptions } from "../devices/serial-16550-back.js";
 import type { VirtioBack, VirtioHost } from "../devices/virtio/device.js";
 import { QUEUE_NOTIFY_OFFSET } from "../devices/virtio/mmio-transport.regs.js";
@@ -135,6 +137,7 @@ export class DeviceBoard {
   readonly #failedAtMs = new Map<string, number>();
   #serialAtMs = Number.NEGATIVE_INFINITY;
   #rings: ExitRingConsumer[] = [];
+  #states: readonly Int32Array[] = [];
   #serial: SerialBack | undefined;
   #i8042: I8042Back | undefined;
 
@@ -175,14 +178,12 @@ export class DeviceBoard {
     block: SharedBlock,
     serial: SerialWiring,
   ): { readonly windows: readonly DeviceWindow[]; readonly hostFd: number } {
+    this.#states = block.deviceOffsets.map(
+      (offset, index) => new Int32Array(block.buffer, offset, this.deviceWords[index]),
+    );
     const windows = this.#described.map((device, index): DeviceWindow => {
       const irq = device.gsi === undefined ? undefined : this.#createIrq(vm, device.gsi);
-      const state = new Int32Array(
-        block.buffer,
-        block.deviceOffsets[index],
-        this.deviceWords[index],
-      );
-      this.#createBack(device, index, state, vm, memory, irq, serial);
+      this.#createBack(device, index, this.#states[index], vm, memory, irq, serial);
       return {
         kind: device.kind,
         space: device.space,
@@ -205,6 +206,24 @@ export class DeviceBoard {
 
   get serial(): SerialBack {
     return this.#serial as SerialBack;
+  }
+
+  /** Counters of the legacy devices and interrupts, under the names of Firecracker's metrics; u32 ones wrap. */
+  get counters() {
+    const count = (key: "interruptCount" | "configInterruptCount") =>
+      this.transports.reduce((sum, transport) => sum + transport[key], 0);
+    return {
+      uart: {
+        ...serialCounters(this.#states[SERIAL]),
+        flush_count: this.serial.flushCount,
+        rate_limiter_dropped_bytes: this.serial.droppedBytes,
+      },
+      i8042: i8042Counters(this.#states[I8042]),
+      interrupts: {
+        triggers: count("interruptCount"),
+        config_updates: count("configInterruptCount"),
+      },
+    };
   }
 
   /** Presses Ctrl, Alt and Delete; false when the guest has not read its earlier keys. */

@@ -107,7 +107,9 @@ export class DriveSet implements DeviceFamily {
   async replace(id: string, path: string | undefined): Promise<number> {
     const drive = this.#find(id);
     const sizeBytes = drive.replaced.then(() => this.#replaceNow(drive, path));
-    drive.replaced = sizeBytes.catch(() => {});
+    drive.replaced = sizeBytes.catch(() => {
+      if (drive.device !== undefined) drive.device.metrics.update_fails++;
+    });
     return sizeBytes;
   }
 

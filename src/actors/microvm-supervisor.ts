@@ -148,6 +148,7 @@ export class MicrovmSupervisor {
         receivedBytes: this.#board.serial.receivedBytes,
         droppedBytes: this.#board.serial.droppedBytes,
       },
+      ...this.#board.counters,
     };
   }
 
@@ -206,7 +207,7 @@ export class MicrovmSupervisor {
 
   /** Presses Ctrl, Alt and Delete: a guest whose init knows them shuts down. False: it has not read the last ones. */
   sendCtrlAltDelete(): boolean {
-    this.#require(this.#state === "running", "send Ctrl-Alt-Delete");
+    this.#require(this.#state === "running" || this.#state === "paused", "send Ctrl-Alt-Delete");
     return this.#board.sendCtrlAltDelete();
   }
 

@@ -33,6 +33,17 @@ export const RESET_COUNT_WORD = READ_COUNT_WORD + 4;
 
 export const I8042_WORDS = READ_COUNT_WORD + 5;
 
+/** The front's counters, u32 ones that wrap, by Firecracker's names. */
+export function i8042Counters(state: Int32Array) {
+  return {
+    read_count: state[READ_COUNT_WORD] >>> 0,
+    write_count: state[WRITE_COUNT_WORD] >>> 0,
+    missed_read_count: state[MISSED_READ_COUNT_WORD] >>> 0,
+    missed_write_count: state[MISSED_WRITE_COUNT_WORD] >>> 0,
+    reset_count: state[RESET_COUNT_WORD] >>> 0,
+  };
+}
+
 /** The controller in a snapshot. */
 export interface I8042State {
   readonly version: 1;

@@ -86,6 +86,17 @@ export function serialRings(state: Int32Array): SerialRings {
 // In the order of the words IER to RTS_SEEN.
 const REGISTER_COUNT = RTS_SEEN_WORD - IER_WORD + 1;
 
+/** The front's counters, u32 ones that wrap, by Firecracker's names. */
+export function serialCounters(state: Int32Array) {
+  return {
+    read_count: state[READ_COUNT_WORD] >>> 0,
+    write_count: state[WRITE_COUNT_WORD] >>> 0,
+    missed_read_count: state[MISSED_READ_COUNT_WORD] >>> 0,
+    missed_write_count: state[MISSED_WRITE_COUNT_WORD] >>> 0,
+    error_count: state[ERROR_COUNT_WORD] >>> 0,
+  };
+}
+
 /** The UART in a snapshot. */
 export interface SerialState {
   readonly version: 1;

@@ -29,11 +29,13 @@ const Latency = Type.Object({
 export const DriveMetrics = Type.Object(
   {
     no_avail_buffer: Count(),
+    event_fails: Count(),
     execute_fails: Count(),
     invalid_reqs_count: Count(),
     flush_count: Count(),
     queue_event_count: Count(),
     update_count: Count(),
+    update_fails: Count(),
     read_bytes: Count(),
     write_bytes: Count(),
     read_count: Count(),

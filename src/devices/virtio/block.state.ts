@@ -19,11 +19,13 @@ export interface LatencyAggregate {
  */
 export interface BlockMetrics {
   no_avail_buffer: number;
+  event_fails: number;
   execute_fails: number;
   invalid_reqs_count: number;
   flush_count: number;
   queue_event_count: number;
   update_count: number;
+  update_fails: number;
   rate_limiter_event_count: number;
   rate_limiter_throttled_events: number;
   read_bytes: number;
@@ -39,11 +41,13 @@ export interface BlockMetrics {
 export function createBlockMetrics(): BlockMetrics {
   return {
     no_avail_buffer: 0,
+    event_fails: 0,
     execute_fails: 0,
     invalid_reqs_count: 0,
     flush_count: 0,
     queue_event_count: 0,
     update_count: 0,
+    update_fails: 0,
     rate_limiter_event_count: 0,
     rate_limiter_throttled_events: 0,
     read_bytes: 0,

@@ -98,6 +98,9 @@ export class VirtioBlock implements VirtioBack {
     this.#processing = true;
     try {
       this.#takeAll(queue);
+    } catch (error) {
+      this.metrics.event_fails++;
+      throw error;
     } finally {
       // Also after a fault: what was taken before it is carried out.
       this.#submitAll();

@@ -41,6 +41,8 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
   readonly device: Device;
   /** Interrupts asked for by the device, those for configuration among them. */
   interruptCount = 0;
+  /** Those of them that told of a change of the configuration. */
+  configInterruptCount = 0;
   configUpdateCount = 0;
 
   readonly #state: Int32Array;
@@ -147,6 +149,7 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
 
   #interrupt(mask: number): void {
     this.interruptCount++;
+    if (mask === regs.INTERRUPT_CONFIG_CHANGE_MASK) this.configInterruptCount++;
     Atomics.or(this.#state, words.INTERRUPT_STATUS_WORD, mask);
     this.#wiring.irq.raise();
   }
