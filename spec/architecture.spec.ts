@@ -204,6 +204,17 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/^src\/devices\/virtio\/(device|features|chain-io)\.ts$/, "queue, block and entropy specs"],
   [/^src\/devices\/virtio\/block-.*\.ts$/, "block.spec.ts: parts of one device"],
   [/^src\/devices\/virtio\/net-.*\.ts$/, "net.spec.ts: parts of one device"],
+  [
+    /^src\/api\/firecracker\/(api-counters|boot|devices|faults|instance|missing-devices|operations?|version)\.ts$/,
+    "door.spec.ts drives them, one by one",
+  ],
+  [/^src\/api\/firecracker\/(device-)?schemas\.ts$/, "tables; door.spec.ts checks bodies by them"],
+  [/^src\/api\/firecracker\/(log|target)\.ts$/, "types, and a log that is silent"],
+  [/^src\/api\/firecracker\/(machine-metrics|metrics-fields)\.ts$/, "metrics.spec.ts"],
+  [
+    /^src\/api\/firecracker\/(machine|machine-parts|serial-output)\.ts$/,
+    "spec/guest/vmm.spec.ts runs the machine",
+  ],
   [/^src\/cli\//, "spec/guest/cli.spec.ts runs the command; some parts have specs besides"],
 ];
 

@@ -1,0 +1,183 @@
+/**
+ * Schemas of the devices that this build does not have yet: their requests are checked as Firecracker checks
+ * them, and then refused (missing-devices.ts). The same rules as in schemas.ts.
+ */
+import Type from "typebox";
+import { choice, closed, option, RateLimiter, struct, uint } from "./schemas.js";
+
+export const NetworkInterface = Type.Object(
+  {
+    iface_id: Type.String(),
+    host_dev_name: Type.String({ description: "A TAP device." }),
+    guest_mac: option(Type.String({ pattern: "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$" })),
+    mtu: option(uint(16, "68 to 65535.")),
+    rx_rate_limiter: option(RateLimiter),
+    tx_rate_limiter: option(RateLimiter),
+  },
+  { ...closed, title: "NetworkInterface", ...struct("NetworkInterfaceConfig") },
+);
+
+export const NetworkInterfaceUpdate = Type.Object(
+  {
+    iface_id: Type.String(),
+    rx_rate_limiter: option(RateLimiter),
+    tx_rate_limiter: option(RateLimiter),
+  },
+  { ...closed, title: "PartialNetworkInterface", ...struct("NetworkInterfaceUpdateConfig") },
+);
+
+export const Vsock = Type.Object(
+  {
+    guest_cid: uint(32, "3 or more."),
+    uds_path: Type.String(),
+    vsock_id: option(Type.String({ description: "Deprecated." })),
+  },
+  { ...closed, title: "Vsock", ...struct("VsockDeviceConfig") },
+);
+
+export const Balloon = Type.Object(
+  {
+    amount_mib: uint(32),
+    deflate_on_oom: Type.Boolean(),
+    stats_polling_interval_s: Type.Optional(uint(16)),
+    free_page_hinting: Type.Optional(Type.Boolean()),
+    free_page_reporting: Type.Optional(Type.Boolean()),
+  },
+  { ...closed, title: "Balloon", ...struct("BalloonDeviceConfig") },
+);
+
+export const BalloonUpdate = Type.Object(
+  { amount_mib: uint(32) },
+  { ...closed, title: "BalloonUpdate", ...struct("BalloonUpdateConfig") },
+);
+
+export const BalloonStatsUpdate = Type.Object(
+  { stats_polling_interval_s: uint(16) },
+  { ...closed, title: "BalloonStatsUpdate", ...struct("BalloonUpdateStatsConfig") },
+);
+
+const counter = option(uint(64));
+
+export const BalloonStats = Type.Object(
+  {
+    target_pages: uint(32),
+    actual_pages: uint(32),
+    target_mib: uint(32),
+    actual_mib: uint(32),
+    swap_in: counter,
+    swap_out: counter,
+    major_faults: counter,
+    minor_faults: counter,
+    free_memory: counter,
+    total_memory: counter,
+    available_memory: counter,
+    disk_caches: counter,
+    hugetlb_allocations: counter,
+    hugetlb_failures: counter,
+    oom_kill: counter,
+    alloc_stall: counter,
+    async_scan: counter,
+    direct_scan: counter,
+    async_reclaim: counter,
+    direct_reclaim: counter,
+  },
+  { title: "BalloonStats" },
+);
+
+export const BalloonHintingStart = Type.Object(
+  { acknowledge_on_stop: Type.Optional(Type.Boolean()) },
+  { title: "BalloonStartCmd", ...struct("StartHintingCmd") },
+);
+
+export const BalloonHintingStatus = Type.Object(
+  { host_cmd: uint(32), guest_cmd: option(uint(32)) },
+  { title: "BalloonHintingStatus" },
+);
+
+export const Pmem = Type.Object(
+  {
+    id: Type.String(),
+    path_on_host: Type.String(),
+    root_device: Type.Optional(Type.Boolean()),
+    read_only: Type.Optional(Type.Boolean()),
+    rate_limiter: option(RateLimiter),
+  },
+  { ...closed, title: "Pmem", ...struct("PmemConfig") },
+);
+
+export const PmemUpdate = Type.Object(
+  { id: Type.String(), rate_limiter: option(RateLimiter) },
+  { ...closed, title: "PartialPmem", ...struct("PmemDeviceUpdateConfig") },
+);
+
+export const MemoryHotplug = Type.Object(
+  {
+    total_size_mib: uint(64),
+    slot_size_mib: Type.Optional(uint(64)),
+    block_size_mib: Type.Optional(uint(64)),
+  },
+  { ...closed, title: "MemoryHotplugConfig", ...struct("MemoryHotplugConfig") },
+);
+
+export const MemoryHotplugUpdate = Type.Object(
+  { requested_size_mib: uint(64) },
+  { ...closed, title: "MemoryHotplugSizeUpdate", ...struct("MemoryHotplugSizeUpdate") },
+);
+
+export const MemoryHotplugStatus = Type.Object(
+  {
+    block_size_mib: uint(64),
+    total_size_mib: uint(64),
+    slot_size_mib: uint(64),
+    plugged_size_mib: uint(64),
+    requested_size_mib: uint(64),
+  },
+  { title: "MemoryHotplugStatus" },
+);
+
+export const MmdsConfig = Type.Object(
+  {
+    network_interfaces: Type.Array(Type.String()),
+    version: Type.Optional(choice(["V1", "V2"])),
+    ipv4_address: option(Type.String()),
+    imds_compat: Type.Optional(Type.Boolean()),
+  },
+  { ...closed, title: "MmdsConfig", ...struct("MmdsConfig") },
+);
+
+/** Any JSON value; what is no object is refused by the store. */
+export const MmdsContents = Type.Unknown({ title: "MmdsContents" });
+
+const memoryBackend = Type.Object(
+  { backend_type: choice(["File", "Uffd"]), backend_path: Type.String() },
+  closed,
+);
+
+export const SnapshotCreate = Type.Object(
+  {
+    snapshot_path: Type.String(),
+    mem_file_path: Type.String(),
+    snapshot_type: Type.Optional(choice(["Full", "Diff"])),
+  },
+  { ...closed, title: "SnapshotCreateParams", ...struct("CreateSnapshotParams") },
+);
+
+export const SnapshotLoad = Type.Object(
+  {
+    snapshot_path: Type.String(),
+    mem_backend: option(memoryBackend),
+    mem_file_path: option(Type.String({ description: "Deprecated: use mem_backend." })),
+    track_dirty_pages: Type.Optional(Type.Boolean()),
+    enable_diff_snapshots: Type.Optional(
+      Type.Boolean({ description: "Deprecated: use track_dirty_pages." }),
+    ),
+    resume_vm: Type.Optional(Type.Boolean()),
+    network_overrides: Type.Optional(
+      Type.Array(Type.Object({ iface_id: Type.String(), host_dev_name: Type.String() })),
+    ),
+    vsock_override: option(Type.Object({ uds_path: Type.String() })),
+    clock_realtime: Type.Optional(Type.Boolean()),
+    huge_pages: Type.Optional(choice(["Snapshot", "None", "Transparent", "2M"])),
+  },
+  { ...closed, title: "SnapshotLoadParams", ...struct("LoadSnapshotConfig") },
+);

@@ -1,0 +1,188 @@
+/**
+ * A machine while it is configured: what Firecracker's requests have set so far, complete with defaults, and
+ * the same as a configuration of the library. A draft is never changed, only replaced.
+ */
+import type { CheckedConfig, DriveConfig, MicroVmConfig } from "../../actors/config.js";
+import { fromLimiter, shownLimiter, toBucket, toLimiter } from "./rate-limiters.js";
+import type {
+  BootSourceJson,
+  CpuConfigJson,
+  DriveJson,
+  EntropyJson,
+  FullVmConfigJson,
+  MachineConfigJson,
+  RateLimiterJson,
+  SerialJson,
+} from "./schemas.js";
+
+/** A machine configuration with nothing left open; static CPU templates are refused before. */
+export type Machine = Required<Omit<MachineConfigJson, "cpu_template">>;
+
+/** A drive with nothing left open, as `GET /vm/config` shows it. */
+export interface Drive {
+  readonly drive_id: string;
+  readonly partuuid: string | null;
+  readonly is_root_device: boolean;
+  readonly cache_type: "Unsafe" | "Writeback";
+  readonly is_read_only: boolean;
+  readonly path_on_host: string;
+  readonly rate_limiter: RateLimiterJson | null;
+  readonly io_engine: "Sync" | "Async";
+  readonly socket: null;
+}
+
+/** See the file's header. */
+export interface Draft {
+  readonly machine: Machine;
+  readonly bootSource: BootSourceJson | undefined;
+  readonly cpuConfig: CpuConfigJson | undefined;
+  /** The root drive is the first. */
+  readonly drives: readonly Drive[];
+  readonly entropy: EntropyJson | undefined;
+  /** Not told by `GET /vm/config`, as in Firecracker. */
+  readonly serial: SerialJson | undefined;
+}
+
+/** What Firecracker starts from. */
+export const EMPTY_DRAFT: Draft = {
+  machine: {
+    vcpu_count: 1,
+    mem_size_mib: 128,
+    smt: false,
+    track_dirty_pages: false,
+    huge_pages: "None",
+  },
+  bootSource: undefined,
+  cpuConfig: undefined,
+  drives: [],
+  entropy: undefined,
+  serial: undefined,
+};
+
+/** A request's drive with Firecracker's defaults; it has a path. */
+export function completeDrive(drive: DriveJson & { readonly path_on_host: string }): Drive {
+  return {
+    drive_id: drive.drive_id,
+    partuuid: drive.partuuid ?? null,
+    is_root_device: drive.is_root_device,
+    cache_type: drive.cache_type ?? "Unsafe",
+    is_read_only: drive.is_read_only ?? false,
+    path_on_host: drive.path_on_host,
+    rate_limiter: shownLimiter(drive.rate_limiter),
+    io_engine: drive.io_engine ?? "Sync",
+    socket: null,
+  };
+}
+
+/**
+ * The drives with this one in the place of its id's, or added; a root drive comes first. `undefined`: there is
+ * another root drive already.
+ */
+export function withDrive(drives: readonly Drive[], drive: Drive): readonly Drive[] | undefined {
+  const index = drives.findIndex(({ drive_id }) => drive_id === drive.drive_id);
+  if (drive.is_root_device && drives[0]?.is_root_device && index !== 0) return undefined;
+  if (index < 0) return drive.is_root_device ? [drive, ...drives] : [...drives, drive];
+  const replaced = drives.with(index, drive);
+  if (!drive.is_root_device || index === 0) return replaced;
+  return replaced.with(0, drive).with(index, drives[0]);
+}
+
+/** What `GET /vm/config` answers. */
+export function fullConfig(draft: Draft, isStarted: boolean): FullVmConfigJson {
+  const { bootSource } = draft;
+  return {
+    balloon: null,
+    drives: draft.drives.map((drive) => ({ ...drive })),
+    "boot-source": {
+      kernel_image_path: bootSource?.kernel_image_path ?? "",
+      initrd_path: bootSource?.initrd_path ?? null,
+      boot_args: bootSource?.boot_args ?? null,
+    },
+    // As Firecracker: a template that the vCPUs have is not told again.
+    "cpu-config": isStarted ? null : (draft.cpuConfig ?? null),
+    logger: null,
+    "machine-config": draft.machine,
+    metrics: null,
+    "mmds-config": null,
+    "network-interfaces": [],
+    vsock: null,
+    entropy: draft.entropy ?? null,
+    pmem: [],
+    "memory-hotplug": null,
+  };
+}
+
+/** The draft as the library's configuration; without `kernel` while no boot source is set. */
+export function toMicroVmConfig(draft: Draft): MicroVmConfig {
+  const { machine, bootSource, cpuConfig, entropy } = draft;
+  const bucket = draft.serial?.rate_limiter;
+  return {
+    vcpuCount: machine.vcpu_count,
+    memoryMib: machine.mem_size_mib,
+    smt: machine.smt,
+    hugePages: machine.huge_pages === "2M",
+    drives: draft.drives.map(toDriveConfig),
+    entropy: entropy === undefined ? false : { rateLimiter: toLimiter(entropy.rate_limiter) },
+    ...(bucket == null ? {} : { serial: { rateLimiter: toBucket(bucket) } }),
+    ...(bootSource === undefined ? {} : toBootConfig(bootSource)),
+    ...(cpuConfig === undefined ? {} : { cpuTemplate: cpuConfig }),
+  };
+}
+
+function toBootConfig({ kernel_image_path, initrd_path, boot_args }: BootSourceJson) {
+  return {
+    kernel: kernel_image_path,
+    ...(initrd_path == null ? {} : { initrd: initrd_path }),
+    ...(boot_args == null ? {} : { bootArgs: boot_args }),
+  };
+}
+
+function toDriveConfig(drive: Drive): DriveConfig {
+  return {
+    id: drive.drive_id,
+    path: drive.path_on_host,
+    isRoot: drive.is_root_device,
+    // Firecracker ignores it on other drives.
+    ...(drive.partuuid !== null && drive.is_root_device ? { partuuid: drive.partuuid } : {}),
+    readOnly: drive.is_read_only,
+    cacheType: drive.cache_type,
+    // "Sync" names no engine of ours: it gets the best there is.
+    ioEngine: drive.io_engine === "Async" ? "io_uring" : "auto",
+    rateLimiter: toLimiter(drive.rate_limiter),
+  };
+}
+
+/** A draft of a configuration that came another way; what Firecracker cannot say is lost. */
+export function fromConfig(config: CheckedConfig): Draft {
+  return {
+    machine: {
+      vcpu_count: config.vcpuCount,
+      mem_size_mib: config.memoryMib,
+      smt: config.smt,
+      track_dirty_pages: false,
+      huge_pages: config.hugePages ? "2M" : "None",
+    },
+    bootSource: {
+      kernel_image_path: config.kernel,
+      initrd_path: config.initrd ?? null,
+      boot_args: config.bootArgs ?? null,
+    },
+    cpuConfig: config.cpuTemplate as CpuConfigJson | undefined,
+    drives: config.drives.map((drive) => ({
+      drive_id: drive.id,
+      partuuid: drive.partuuid ?? null,
+      is_root_device: drive.isRoot,
+      cache_type: drive.cacheType,
+      is_read_only: drive.readOnly,
+      path_on_host: drive.path,
+      rate_limiter: fromLimiter(drive.rateLimiter),
+      io_engine: drive.ioEngine === "io_uring" ? "Async" : "Sync",
+      socket: null,
+    })),
+    entropy:
+      config.entropy === undefined
+        ? undefined
+        : { rate_limiter: fromLimiter(config.entropy.rateLimiter ?? {}) },
+    serial: undefined,
+  };
+}

@@ -1,0 +1,104 @@
+/**
+ * Operations on devices that this build does not have: checked as Firecracker checks them, then refused. A
+ * device that comes takes its rows out of this table.
+ */
+import type { TSchema } from "typebox";
+import * as schemas from "./device-schemas.js";
+import { Fault, ID_MISMATCH } from "./faults.js";
+import { NO_CONTENT, type Operation } from "./operation.js";
+
+/** What is missing, by the words of its refusal and its section in a configuration file. */
+export const MISSING_SECTIONS: Readonly<Record<string, string>> = {
+  "network-interfaces": "network device",
+  vsock: "vsock device",
+  balloon: "balloon device",
+  "mmds-config": "metadata service",
+  pmem: "persistent memory device",
+  "memory-hotplug": "memory hotplug",
+};
+
+/** What a request for a missing device is told. */
+export function missingFault(device: string): Fault {
+  return new Fault(`This build has no ${device} yet.`);
+}
+
+interface Row {
+  readonly operationId: string;
+  readonly method: Operation["method"];
+  readonly path: string;
+  readonly device: string;
+  readonly when: Operation["when"];
+  readonly body?: TSchema;
+  /** Of a 200 reply. */
+  readonly reply?: TSchema;
+  readonly counter?: string;
+  readonly id?: NonNullable<Operation["id"]>;
+  readonly isBodyOptional?: boolean;
+}
+
+const PMEM_ID = { field: "id", mismatch: () => ID_MISMATCH } as const;
+const NETWORK_ID = {
+  field: "iface_id",
+  mismatch: (path: string, body: string) =>
+    `The id from the path [${path}] does not match the id from the body [${body}]!`,
+} as const;
+
+const NETWORK = {
+  path: "/network-interfaces/{iface_id}",
+  device: "network device",
+  id: NETWORK_ID,
+};
+const PMEM = { path: "/pmem/{id}", device: "persistent memory device", id: PMEM_ID };
+const BALLOON = { device: "balloon device" };
+const MEMORY = {
+  path: "/hotplug/memory",
+  device: "memory hotplug",
+  counter: "hotplug_memory",
+} as const;
+const MMDS = { device: "metadata service", counter: "mmds" };
+
+// biome-ignore format: one row for each operation
+const ROWS: readonly Row[] = [
+  { ...NETWORK, operationId: "putGuestNetworkInterfaceByID", method: "PUT", when: "before boot", body: schemas.NetworkInterface, counter: "network" },
+  { ...NETWORK, operationId: "patchGuestNetworkInterfaceByID", method: "PATCH", when: "after boot", body: schemas.NetworkInterfaceUpdate, counter: "network" },
+  { operationId: "putGuestVsock", method: "PUT", path: "/vsock", device: "vsock device", when: "before boot", body: schemas.Vsock, counter: "vsock" },
+  { ...BALLOON, operationId: "putBalloon", method: "PUT", path: "/balloon", when: "before boot", body: schemas.Balloon },
+  { ...BALLOON, operationId: "describeBalloonConfig", method: "GET", path: "/balloon", when: "always", reply: schemas.Balloon },
+  { ...BALLOON, operationId: "patchBalloon", method: "PATCH", path: "/balloon", when: "after boot", body: schemas.BalloonUpdate },
+  { ...BALLOON, operationId: "describeBalloonStats", method: "GET", path: "/balloon/statistics", when: "after boot", reply: schemas.BalloonStats },
+  { ...BALLOON, operationId: "patchBalloonStatsInterval", method: "PATCH", path: "/balloon/statistics", when: "after boot", body: schemas.BalloonStatsUpdate },
+  { ...BALLOON, operationId: "startBalloonHinting", method: "PATCH", path: "/balloon/hinting/start", when: "after boot", body: schemas.BalloonHintingStart, isBodyOptional: true },
+  { ...BALLOON, operationId: "describeBalloonHinting", method: "GET", path: "/balloon/hinting/status", when: "after boot", reply: schemas.BalloonHintingStatus },
+  { ...BALLOON, operationId: "stopBalloonHinting", method: "PATCH", path: "/balloon/hinting/stop", when: "after boot", isBodyOptional: true },
+  { ...PMEM, operationId: "putGuestPmemByID", method: "PUT", when: "before boot", body: schemas.Pmem, counter: "pmem" },
+  { ...PMEM, operationId: "patchGuestPmemByID", method: "PATCH", when: "after boot", body: schemas.PmemUpdate, counter: "pmem" },
+  { ...MEMORY, operationId: "putMemoryHotplug", method: "PUT", when: "before boot", body: schemas.MemoryHotplug },
+  { ...MEMORY, operationId: "patchMemoryHotplug", method: "PATCH", when: "after boot", body: schemas.MemoryHotplugUpdate },
+  { ...MEMORY, operationId: "getMemoryHotplug", method: "GET", when: "after boot", reply: schemas.MemoryHotplugStatus },
+  { ...MMDS, operationId: "putMmdsConfig", method: "PUT", path: "/mmds/config", when: "before boot", body: schemas.MmdsConfig },
+  { ...MMDS, operationId: "putMmds", method: "PUT", path: "/mmds", when: "always", body: schemas.MmdsContents },
+  { ...MMDS, operationId: "patchMmds", method: "PATCH", path: "/mmds", when: "always", body: schemas.MmdsContents },
+  { ...MMDS, operationId: "getMmds", method: "GET", path: "/mmds", when: "always", reply: schemas.MmdsContents },
+  { operationId: "createSnapshot", method: "PUT", path: "/snapshot/create", device: "snapshots", when: "after boot", body: schemas.SnapshotCreate },
+  { operationId: "loadSnapshot", method: "PUT", path: "/snapshot/load", device: "snapshots", when: "before boot", body: schemas.SnapshotLoad },
+  { operationId: "deleteGuestDriveByID", method: "DELETE", path: "/drives/{drive_id}", device: "PCI hotplug", when: "after boot" },
+  { operationId: "deleteGuestPmemByID", method: "DELETE", path: "/pmem/{id}", device: "PCI hotplug", when: "after boot" },
+  { operationId: "deleteGuestNetworkInterfaceByID", method: "DELETE", path: "/network-interfaces/{iface_id}", device: "PCI hotplug", when: "after boot" },
+];
+
+function refusal({ device, reply, ...row }: Row): Operation {
+  return {
+    ...row,
+    tag: "Missing",
+    summary: `Refused: this build has no ${device} yet.`,
+    replies:
+      reply === undefined
+        ? NO_CONTENT
+        : { 200: { description: "As it is.", schema: reply }, 400: NO_CONTENT[400] },
+    run(): never {
+      throw missingFault(device);
+    },
+  };
+}
+
+export const MISSING_OPERATIONS: readonly Operation[] = ROWS.map(refusal);

@@ -1,0 +1,15 @@
+/**
+ * Every operation of door 1, for the door and for OpenAPI.
+ */
+import { BOOT_OPERATIONS } from "./boot.js";
+import { DEVICE_OPERATIONS } from "./devices.js";
+import { INSTANCE_OPERATIONS } from "./instance.js";
+import { MISSING_OPERATIONS } from "./missing-devices.js";
+import type { Operation } from "./operation.js";
+
+export const FIRECRACKER_OPERATIONS: readonly Operation[] = [
+  ...INSTANCE_OPERATIONS,
+  ...BOOT_OPERATIONS,
+  ...DEVICE_OPERATIONS,
+  ...MISSING_OPERATIONS,
+];

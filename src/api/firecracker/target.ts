@@ -1,0 +1,36 @@
+/**
+ * What door 1 needs of a machine: `estalo vmm` gives it the one of its process, a server one of its fleet.
+ */
+import type { DriveChange } from "../../actors/config.js";
+import type { Draft } from "./draft.js";
+import type { LoggerJson, MetricsJson } from "./schemas.js";
+
+/** Where the machine is, in Firecracker's words. */
+export type Phase = "Not started" | "Running" | "Paused";
+
+/** Logger and metrics of the process, where the door may set them. */
+export interface Diagnostics {
+  /** Raises a Fault, or what the host says, when the log cannot be opened. */
+  configureLogger(config: LoggerJson): void;
+  /** As above. May be called once. */
+  configureMetrics(config: MetricsJson): void;
+  /** Writes a line of metrics. */
+  flushMetrics(): void;
+}
+
+/** One machine. Calls may raise EstaloErrors; they are answered with 400 and their message. */
+export interface FirecrackerTarget {
+  /** 1 to 64 letters, digits and hyphens. */
+  readonly id: string;
+  readonly phase: Phase;
+  /** What is configured; after the start only what is told of it changes. */
+  draft: Draft;
+  start(): Promise<void>;
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** False: the guest has not taken the last ones yet. */
+  sendCtrlAltDelete(): boolean;
+  /** Changes a drive of the running machine; a path is opened again also when it is the same. */
+  updateDrive(id: string, change: DriveChange): Promise<void>;
+  readonly diagnostics?: Diagnostics;
+}
