@@ -1,6 +1,6 @@
 /**
- * Builds dist/: the library, the command and the vCPU thread as bundles, and the addon beside them. Few files
- * load several times faster than a tree of modules; the command and the threads, whose start is waited for,
+ * Builds dist/: the library, the commands and the vCPU thread as bundles, and the addon beside them. Few files
+ * load several times faster than a tree of modules; the commands and the threads, whose start is waited for,
  * get theirs without white space too.
  */
 import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
@@ -38,6 +38,14 @@ const results = await Promise.all([
     ...common,
     ...compact,
     entryPoints: { cli: "src/cli/main.ts" },
+    splitting: true,
+    chunkNames: "chunk-[hash]",
+  }),
+  // Its start is waited for as well: nothing of a microVM is in what answers first.
+  build({
+    ...common,
+    ...compact,
+    entryPoints: { vmm: "src/cli/vmm-main.ts" },
     splitting: true,
     chunkNames: "chunk-[hash]",
   }),
