@@ -29,6 +29,7 @@ const REASONS: Readonly<Record<number, string>> = {
   415: "Unsupported Media Type",
   426: "Upgrade Required",
   429: "Too Many Requests",
+  431: "Request Header Fields Too Large",
   500: "Internal Server Error",
   501: "Not Implemented",
   503: "Service Unavailable",
@@ -36,6 +37,9 @@ const REASONS: Readonly<Record<number, string>> = {
 
 /** Headers that change what a request is: a second one is refused, whichever it says. */
 const SINGLE = ["content-length", "host", "transfer-encoding", "authorization"];
+
+/** A header's colon, blank and line end. */
+const LINE_BYTES = 4;
 
 const NO_BODY = new Uint8Array(0);
 
@@ -47,6 +51,8 @@ export class Exchange implements ApiRequest {
   body: Uint8Array = NO_BODY;
   /** Why the request is none, if so: two lengths, two hosts. */
   readonly fault: string | undefined;
+  /** Bytes of its first line and its headers. */
+  readonly headBytes: number;
   readonly #headers = new Map<string, string>();
   readonly #style: ReplyStyle;
   #response: HttpResponse | undefined;
@@ -62,13 +68,16 @@ export class Exchange implements ApiRequest {
     // Not a string when there is none.
     this.query = request.getQuery() ?? "";
     let fault: string | undefined;
+    let headBytes = this.method.length + this.path.length + this.query.length;
     request.forEach((name, value) => {
+      headBytes += name.length + value.length + LINE_BYTES;
       const before = this.#headers.get(name);
       if (before === undefined) this.#headers.set(name, value);
       else if (SINGLE.includes(name)) fault = `more than one ${name} header`;
       else this.#headers.set(name, `${before}, ${value}`);
     });
     this.fault = fault;
+    this.headBytes = headBytes;
   }
 
   header(name: string): string | undefined {

@@ -40,6 +40,8 @@ export interface ServerReplies {
   tooManyConnections(): ApiReply;
   /** `bytes`: as declared, or what has come so far. */
   bodyTooLarge(bytes: number, limitBytes: number): ApiReply;
+  /** To a first line and headers of more than 4096 bytes. */
+  headTooLarge(limitBytes: number): ApiReply;
   /** To HTTP that uWebSockets.js lets pass and we do not. */
   badRequest(why: string): ApiReply;
   /** To a request while the server closes. */
@@ -94,6 +96,10 @@ export const DEFAULT_REPLIES: ServerReplies = {
     errorReply(new EstaloError("ERR_ESTALO_BUSY", "too many open connections")),
   bodyTooLarge: (_bytes, limit) =>
     errorReply(new EstaloError("ERR_ESTALO_TOO_LARGE", `the body has more than ${limit} bytes`)),
+  headTooLarge: (limit) => ({
+    ...errorReply(new EstaloError("ERR_ESTALO_TOO_LARGE", `the head has more than ${limit} bytes`)),
+    status: 431,
+  }),
   badRequest: (why) => errorReply(new EstaloError("ERR_ESTALO_REQUEST", why)),
   closing: () => errorReply(new EstaloError("ERR_ESTALO_BUSY", "the server closes")),
   failed: errorReply,

@@ -39,6 +39,9 @@ import { claimUnixPath, removeSocket } from "./unix-path.js";
 /** A WebSocket without a message or an answer to a ping for so long is closed. */
 const SOCKET_IDLE_TIMEOUT_S = 32;
 
+/** What uWebSockets.js bears of a head that comes in pieces; one that comes whole may not have more. */
+const HEAD_MAX_BYTES = 4096;
+
 const DEFAULT_CLOSE_TIMEOUT_MS = 5000;
 
 /** Listen on a port that another process has: no (SO_REUSEPORT would share it). */
@@ -87,11 +90,13 @@ export class ApiServer {
     if ("path" in address) {
       await claimUnixPath(address.path, address.removeStale ?? false);
       server.#listenUnix(address.path);
-    } else if (address.tls === undefined) {
-      server.#listenTcp(address.host, address.port);
-    } else {
-      await server.#listenTls(address.host, address.port, address.tls);
+      return server;
     }
+    const { port, tls } = address;
+    // Its first address may be IPv6's, which clients of the other do not reach.
+    const host = address.host === "localhost" ? "127.0.0.1" : address.host;
+    if (tls === undefined) server.#listenTcp(host, port);
+    else await server.#listenTls(host, port, tls);
     return server;
   }
 
@@ -144,13 +149,11 @@ export class ApiServer {
 
   #listenTcp(host: string, port: number): void {
     let socket: us_listen_socket | false = false;
-    // Its first address may be IPv6's, which clients of the other do not reach.
-    const name = host === "localhost" ? "127.0.0.1" : host;
     const accept = (listening: us_listen_socket | false) => {
       socket = listening;
     };
     // The declarations have no form with host and options; the code does.
-    (this.#app.listen as (...args: unknown[]) => void)(name, port, EXCLUSIVE_PORT, accept);
+    (this.#app.listen as (...args: unknown[]) => void)(host, port, EXCLUSIVE_PORT, accept);
     if (!socket) throw cannotListen(`${host}:${port}`);
     this.#port = uws.us_socket_local_port(socket);
     this.#stopListening = () => uws.us_listen_socket_close(socket as us_listen_socket);
@@ -214,6 +217,8 @@ export class ApiServer {
     response.onAborted(() => exchange.lose());
     if (this.#closed !== undefined) {
       this.#send(exchange, this.#replies.closing(), true);
+    } else if (exchange.headBytes > HEAD_MAX_BYTES) {
+      this.#send(exchange, this.#replies.headTooLarge(HEAD_MAX_BYTES), true);
     } else if (exchange.fault !== undefined) {
       this.#send(exchange, this.#replies.badRequest(exchange.fault), true);
     } else {

@@ -4,6 +4,7 @@
  * uWebSockets.js could do TLS itself, but lets clients without a certificate in when it is told an authority
  * for theirs (3.0.6; tried), and offers no way to look at the certificate afterwards.
  */
+import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { pipeline } from "node:stream";
@@ -98,6 +99,8 @@ function secureServer(files: TlsFiles, clientCa: Buffer | undefined): Server {
   const cert = read(files.certFile);
   const key = read(files.keyFile);
   try {
+    // Node takes an authority that is no certificate, and nobody could get in.
+    if (clientCa !== undefined) new X509Certificate(clientCa);
     return createServer({
       cert,
       key,
@@ -111,8 +114,10 @@ function secureServer(files: TlsFiles, clientCa: Buffer | undefined): Server {
     const text = error instanceof Error ? error.message : String(error);
     throw new EstaloError(
       "ERR_ESTALO_LISTEN",
-      `TLS with ${files.certFile} and ${files.keyFile}: ${text}`,
-      { hint: "give a certificate and its private key as PEM files" },
+      `TLS with ${Object.values(files).join(", ")}: ${text}`,
+      {
+        hint: "give a certificate and its private key, and certificates of authorities, as PEM files",
+      },
     );
   }
 }
