@@ -17,10 +17,10 @@ import uws, {
   type us_socket_context_t,
   type WebSocket,
 } from "uWebSockets.js";
-import { chmodSync, lstatSync, mkdtempSync, rmSync, type Stats } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { EstaloError, hostError, toEstaloError } from "../errors.js";
+import { EstaloError, toEstaloError } from "../errors.js";
 import type { ApiReply, SocketOpener } from "./http.js";
 import { Exchange, type ReplyStyle, writeReply } from "./server-exchange.js";
 import {
@@ -34,7 +34,7 @@ import {
 } from "./server-options.js";
 import { type SocketData, WsPeer } from "./server-socket.js";
 import { type TlsFiles, TlsFront } from "./tls-front.js";
-import { claimUnixPath, removeSocket } from "./unix-path.js";
+import { claimUnixPath, removeSocket, settleSocket } from "./unix-path.js";
 
 /** A WebSocket without a message or an answer to a ping for so long is closed. */
 const SOCKET_IDLE_TIMEOUT_S = 32;
@@ -375,16 +375,6 @@ export class ApiServer {
     this.#counters.failures++;
     this.#options.onFailure?.(error);
     return error;
-  }
-}
-
-/** Mode 0600, and who it is. */
-function settleSocket(path: string): Stats {
-  try {
-    chmodSync(path, 0o600);
-    return lstatSync(path);
-  } catch (error) {
-    throw hostError("chmod", path, error, "ERR_ESTALO_LISTEN");
   }
 }
 

@@ -2,7 +2,7 @@
  * The path of a Unix socket to listen on: checked before the server binds it, since uWebSockets.js copies a
  * path of any length into 108 bytes and removes whatever file has that name.
  */
-import { lstatSync, type Stats, unlinkSync } from "node:fs";
+import { chmodSync, lstatSync, type Stats, unlinkSync } from "node:fs";
 import { connect } from "node:net";
 import { EstaloError, hostError } from "../errors.js";
 
@@ -31,6 +31,16 @@ export async function claimUnixPath(path: string, removeStale: boolean): Promise
   if (!removeStale) throw refused(path, "a socket has this name already", "EADDRINUSE");
   if (await answers(path)) throw refused(path, "another server listens there", "EADDRINUSE");
   removeSocket(path, found);
+}
+
+/** Gives a socket that was just bound mode 0600, and tells which it is. */
+export function settleSocket(path: string): Stats {
+  try {
+    chmodSync(path, 0o600);
+    return lstatSync(path);
+  } catch (error) {
+    throw hostError("chmod", path, error, "ERR_ESTALO_LISTEN");
+  }
 }
 
 /** Removes the socket if it is still the one that `known` tells of. */
