@@ -194,7 +194,7 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
     "tables; schemas.spec.ts and routes.spec.ts run them",
   ],
   [/^src\/actors\/abortable\.ts$/, "fleet.spec.ts and lifecycle.spec.ts give up calls"],
-  [/^src\/actors\/fleet-(member|recovery|registry|run)\.ts$/, "fleet.spec.ts: parts of the fleet"],
+  [/^src\/actors\/fleet-(registry|run)\.ts$/, "fleet.spec.ts: parts of the fleet"],
   [/^src\/actors\/fleet-(errors|schema|writer)\.ts$/, "fleet-store.spec.ts: parts of the store"],
   [/^src\/actors\/vcpu\.worker\.ts$/, "transport.spec.ts runs it"],
   [/^src\/actors\/(guest-stdio-frames|console-output)\.ts$/, "guest-stdio.spec.ts"],

@@ -41,6 +41,8 @@ export class FleetMember {
   #run: Run | undefined;
   #restart: NodeJS.Timeout | undefined;
   #lastDelayMs = 0;
+  /** Its fleet has forgotten it: what still happens to it is not stored. */
+  #isGone = false;
   #removal: Promise<void> | undefined;
   #waiters: ((record: FleetRecord) => void)[] = [];
 
@@ -197,6 +199,11 @@ export class FleetMember {
     return removal;
   }
 
+  /** It is removed, and must not come back by what is still under way. */
+  forgotten(): void {
+    this.#isGone = true;
+  }
+
   /** Its server died while it lived. */
   lose(reason: string): void {
     const patch = { state: "lost", lostReason: reason, endedAtMs: Date.now() } as const;
@@ -219,7 +226,6 @@ export class FleetMember {
     const isOn = this.#run !== undefined ? !this.#run.isAsked : this.#restart !== undefined;
     this.#startsAtOpen = isOn && isRestartedAtOpen(this.#record.restart);
     await this.stop({ timeoutMs });
-    if (this.#startsAtOpen) this.#note({}, []);
     this.#settle();
   }
 
@@ -340,10 +346,10 @@ export class FleetMember {
 
   #staysEnded(run: Run | undefined): void {
     this.#settle();
-    const didRun =
-      run === undefined || run.isRestart || run.runningAtMs !== undefined || run.isAsked;
-    if (this.#record.autoRemove && didRun && !this.isRemoving)
-      this.#host.onAutoRemove(this.#record.id);
+    // Who started it hears why it did not come to run, and may start it again.
+    const isRefused = run && !run.isRestart && !run.isAsked && run.runningAtMs === undefined;
+    if (!this.#record.autoRemove || isRefused || this.isRemoving || this.#startsAtOpen) return;
+    this.#host.onAutoRemove(this.#record.id);
   }
 
   /** No restart, should one be due. */
@@ -361,6 +367,7 @@ export class FleetMember {
     ended?: MicrovmSupervisor | undefined,
   ): void {
     this.#record = { ...this.#record, ...patch };
+    if (this.#isGone) return;
     const { id } = this.#record;
     const run = ended && { console: ended.console.history(), metrics: ended.metrics };
     this.#host.writer.note({

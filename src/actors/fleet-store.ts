@@ -130,7 +130,7 @@ export class FleetStore {
     const rows = this.#all("SELECT ordinal, record, starts_at_open FROM microvms ORDER BY ordinal");
     return rows.map((row) => ({
       ordinal: row.ordinal as number,
-      record: JSON.parse(row.record as string),
+      record: recordOf(row.record as string),
       startsAtOpen: row.starts_at_open === 1,
     }));
   }
@@ -160,7 +160,7 @@ export class FleetStore {
       specHash: row.spec_hash as string,
       microvm: row.microvm as string,
       atMs: row.at_ms as number,
-      removed: row.record === null ? undefined : JSON.parse(row.record as string),
+      removed: row.record === null ? undefined : recordOf(row.record as string),
     };
   }
 
@@ -329,6 +329,20 @@ function makeFiles(folder: string, path: string): void {
   } catch (error) {
     throw hostError("open state folder", folder, error, "ERR_ESTALO_STATE_WRITE", WRITE_HINT);
   }
+}
+
+/** A record as it was stored: JSON leaves out what is undefined. */
+function recordOf(json: string): FleetRecord {
+  const record = {
+    startedAtMs: undefined,
+    endedAtMs: undefined,
+    exit: undefined,
+    lostReason: undefined,
+    restartAtMs: undefined,
+    ...(JSON.parse(json) as FleetRecord),
+  };
+  if (record.exit === undefined) return record;
+  return { ...record, exit: { guestStatus: undefined, error: undefined, ...record.exit } };
 }
 
 /** Refuses what is damaged, another program's, or made by a version that knows more than this one. */

@@ -346,6 +346,7 @@ export class Fleet implements AsyncDisposable {
     if (isAsked) this.#host.writer.commit(write);
     else this.#host.writer.note(write);
     this.#members.delete(member);
+    member.forgotten();
     this.#host.counters.removed += 1;
   }
 
