@@ -13,6 +13,21 @@ export type {
 } from "./actors/config.js";
 export type { NetworkInterfaceChange, NetworkInterfaceConfig } from "./actors/config-net.js";
 export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
+export type { EventJournal, FleetListener } from "./actors/event-journal.js";
+export { Fleet, type FleetOptions } from "./actors/fleet.js";
+export type { FleetStopOptions } from "./actors/fleet-member.js";
+export type {
+  FleetChange,
+  FleetCounters,
+  FleetCreation,
+  FleetEvent,
+  FleetPage,
+  FleetQuery,
+  FleetRecord,
+  FleetSpec,
+  FleetState,
+  RestartPolicy,
+} from "./actors/fleet-messages.js";
 export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 export type { Timings } from "./actors/timings.js";

@@ -16,6 +16,7 @@ import { EstaloError, hostError } from "../errors.js";
 import { badFile, sqliteCode, WRITE_HINT, writeError } from "./fleet-errors.js";
 import type { FleetEvent, FleetRecord } from "./fleet-messages.js";
 import { APPLICATION_ID, MIGRATIONS } from "./fleet-schema.js";
+import type { MicroVmExit } from "./messages.js";
 
 const DATABASE_FILE = "fleet.db";
 const PID_FILE = "fleet.pid";
@@ -331,18 +332,21 @@ function makeFiles(folder: string, path: string): void {
   }
 }
 
+const UNDEFINED_FIELDS: Partial<FleetRecord> = {
+  startedAtMs: undefined,
+  endedAtMs: undefined,
+  exit: undefined,
+  lostReason: undefined,
+  restartAtMs: undefined,
+};
+const UNDEFINED_EXIT: Partial<MicroVmExit> = { guestStatus: undefined, error: undefined };
+
 /** A record as it was stored: JSON leaves out what is undefined. */
 function recordOf(json: string): FleetRecord {
-  const record = {
-    startedAtMs: undefined,
-    endedAtMs: undefined,
-    exit: undefined,
-    lostReason: undefined,
-    restartAtMs: undefined,
-    ...(JSON.parse(json) as FleetRecord),
-  };
-  if (record.exit === undefined) return record;
-  return { ...record, exit: { guestStatus: undefined, error: undefined, ...record.exit } };
+  const record: FleetRecord = { ...UNDEFINED_FIELDS, ...JSON.parse(json) };
+  return record.exit === undefined
+    ? record
+    : { ...record, exit: { ...UNDEFINED_EXIT, ...record.exit } };
 }
 
 /** Refuses what is damaged, another program's, or made by a version that knows more than this one. */
