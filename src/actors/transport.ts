@@ -14,7 +14,7 @@ import { type ErrorRecord, EstaloError } from "../errors.js";
 import type { VcpuOutcome, VcpuSetup, VcpuThread } from "./messages.js";
 
 /** Beside the bundle in a package; in dist/ when a spec runs the sources. */
-const CANDIDATES = ["./vcpu.worker.js", "../../dist/vcpu.worker.js"];
+const CANDIDATES = ["./vcpu.worker.cjs", "../../dist/vcpu.worker.cjs"];
 
 /** Idle threads kept for the next microVM; more are ended when they come back. */
 const IDLE_THREADS_MAX = 4;
