@@ -205,6 +205,7 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/^src\/devices\/virtio\/(device|features|chain-io)\.ts$/, "queue, block and entropy specs"],
   [/^src\/devices\/virtio\/block-.*\.ts$/, "block.spec.ts: parts of one device"],
   [/^src\/devices\/virtio\/net-.*\.ts$/, "net.spec.ts: parts of one device"],
+  [/^src\/devices\/virtio\/vsock-.*\.ts$/, "vsock.spec.ts: parts of one device"],
   [
     /^src\/api\/firecracker\/(api-counters|boot|devices|faults|instance|missing-devices|operations?|version)\.ts$/,
     "door.spec.ts drives them, one by one",
