@@ -1,11 +1,12 @@
 /**
- * The benches' entry: `npm run bench -- [--smoke] [exits queues starts memory trace]`.
+ * The benches' entry: `npm run bench -- [--smoke] [exits queues starts memory trace api]`.
  *
  * Prints each measure when it is there, and writes all of them to bench/results/ (a full run) or build/bench/
  * (a part of it, or a smoke run). Ends with status 1 when a bench could not run; never for a figure.
  */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
+import { benchApi } from "./api.bench.js";
 import { benchExits } from "./exit.bench.js";
 import type { BenchOptions, Measure } from "./harness.js";
 import { benchMemory } from "./memory.bench.js";
@@ -19,6 +20,7 @@ const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Measur
   starts: benchStarts,
   memory: benchMemory,
   trace: benchTrace,
+  api: benchApi,
 };
 
 /** What the figures depend on. */
