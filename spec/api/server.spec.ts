@@ -88,7 +88,44 @@ describe("a request", () => {
   });
 });
 
+describe("a request behind one that is not answered yet", () => {
+  const both = http("GET", "/1") + http("GET", "/2");
+
+  it("is answered in its turn when promises alone were waited for", async () => {
+    const { path } = await servers.listen({
+      handler: async (request) => {
+        for (let i = 0; i < 10; i++) await Promise.resolve();
+        return { status: 200, body: JSON.stringify({ path: request.path }) };
+      },
+    });
+    expect(await exchangeRaw(path, both, /\/2/)).toMatch(/\/1[\s\S]*\/2/);
+  });
+
+  it("closes the connection when time was", async () => {
+    const asked: ApiRequest[] = [];
+    const { path } = await servers.listen({
+      handler: (request) => {
+        asked.push(request);
+        return new Promise((resolve) => setTimeout(resolve, 50, { status: 200 }));
+      },
+    });
+    expect(await exchangeRaw(path, both)).toBe("");
+    expect(asked.map((request) => [request.path, request.signal.aborted])).toEqual([["/1", true]]);
+  });
+});
+
 describe("a reply", () => {
+  it("says once whether the connection stays", async () => {
+    const { path } = await servers.listen({
+      headers: { Connection: "keep-alive" },
+      limits: { bodyBytes: 1 },
+    });
+    const stays = await exchangeRaw(path, http("GET", "/"), END);
+    const goes = await exchangeRaw(path, http("PUT", "/", "{}"));
+    expect(stays.match(/connection: .*/gi)).toEqual(["Connection: keep-alive"]);
+    expect(goes.match(/connection: .*/gi)).toEqual(["Connection: close"]);
+  });
+
   it("has neither body nor length with 204, and length 0 elsewhere", async () => {
     const { path } = await servers.listen({
       handler: ({ path }) => ({ status: Number(path.slice(1)) }),

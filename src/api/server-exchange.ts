@@ -155,7 +155,10 @@ export function writeReply(
   response.cork(() => {
     const reason = style.reasonPhrases ? (REASONS[status] ?? "") : "";
     response.writeStatus(`${status} ${reason}`);
-    for (const name in style.headers) response.writeHeader(name, style.headers[name]);
+    for (const name in style.headers) {
+      // "Connection: keep-alive" of a door's; that it is closed is told below.
+      if (!closes || name !== "Connection") response.writeHeader(name, style.headers[name]);
+    }
     let hasType = body === undefined;
     for (const name in headers) {
       hasType ||= name.toLowerCase() === "content-type";
