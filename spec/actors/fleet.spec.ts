@@ -2,7 +2,7 @@
  * The fleet with played supervisors and a real state folder: what a caller sees of creation, lists, names,
  * keys, restarts, and of a server that died. fleet-member.spec.ts has the calls of one microVM in every order.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -10,6 +10,7 @@ import { Fleet, type FleetOptions } from "../../src/actors/fleet.js";
 import type { FleetEvent, FleetSpec } from "../../src/actors/fleet-messages.js";
 import { EstaloError } from "../../src/errors.js";
 import { Stage } from "../support/played-supervisor.js";
+import { smallFileSystem } from "../support/small-file-system.js";
 
 const folders: string[] = [];
 const fleets: Fleet[] = [];
@@ -304,6 +305,29 @@ describe("the end of a microVM", () => {
   });
 });
 
+describe("a closed fleet", () => {
+  it("answers with an error of the catalogue, whatever it is asked, and closes but once", async () => {
+    const stage = new Stage();
+    const fleet = await open(stage);
+    await fleet.create(spec({ name: "a" }));
+    const waited = fleet.wait("a");
+    await Promise.all([fleet.close({ timeoutMs: 0 }), fleet.close()]);
+    expect((await waited).state).toBe("stopped");
+    expect(stage.living.size).toBe(0);
+    const calls = [
+      () => fleet.create(spec()),
+      () => fleet.start("a"),
+      () => fleet.update("a", {}),
+      () => fleet.configure("a", (config) => config),
+      () => fleet.remove("a"),
+      () => fleet.consoleLog("a"),
+      () => fleet.events.since(0),
+    ];
+    for (const call of calls) expect(await codeOf(call)).toBe("ERR_ESTALO_STATE");
+    expect(fleet.get("a").exit?.reason).toBe("killed");
+  });
+});
+
 describe("restarts", () => {
   it("follow the policy, say so, and are waited through", async () => {
     const stage = new Stage();
@@ -374,3 +398,71 @@ describe("restarts", () => {
     expect(fleet.counts().stopped).toBe(2);
   });
 });
+
+const small = smallFileSystem(600 * 1024);
+
+describe.skipIf(small === undefined)(
+  "without room for its state (needs a file system of its own)",
+  () => {
+    it("a fleet refuses what it could not keep, and its microVMs go on", async () => {
+      const dir = join(small as string, "state");
+      const ballast = join(small as string, "ballast");
+      const stage = new Stage();
+      const fleet = await open(stage, { stateDir: dir });
+      for (const name of ["a", "b", "c"]) await fleet.create(spec({ name }));
+      await fleet.create(spec({ name: "idle", start: false }));
+      try {
+        writeFileSync(ballast, Buffer.alloc(1 << 20));
+      } catch {
+        // ENOSPC: it is full now.
+      }
+      const heard: FleetEvent[] = [];
+      fleet.events.subscribe((event) => heard.push(event));
+      const before = fleet.list().items;
+      const large = { labels: { x: "y".repeat(256) } };
+      // What is left in the last blocks is used up first.
+      while (fleet.storeError === undefined) await codeOf(() => fleet.update("idle", large));
+      const writes = [
+        () => fleet.create(spec({ name: "d" })),
+        () => fleet.update("a", { name: "e" }),
+        () => fleet.configure("idle", (config) => ({ ...config, memoryMib: 64 })),
+        () => fleet.start("idle"),
+        () => fleet.remove("idle"),
+      ];
+      for (const write of writes) expect(await codeOf(write)).toBe("ERR_ESTALO_STATE_WRITE");
+      expect(fleet.storeError?.data).toMatchObject({ errno: "ENOSPC" });
+      const kept = (items: typeof before) =>
+        items.map(({ name, state, config }) => [name, state, config]);
+      expect(kept(fleet.list().items)).toEqual(kept(before));
+      expect(stage.made).toHaveLength(3);
+
+      // What happens anyway happens.
+      await fleet.pause("a");
+      expect((await fleet.kill("b")).state).toBe("stopped");
+      await stage.made[2].end("panic");
+      expect(fleet.get("c").exit?.reason).toBe("panic");
+      await turn();
+      const { newest } = fleet.events;
+      expect(heard.every(({ sequence }) => sequence <= newest)).toBe(true);
+      expect(heard.some(({ name }) => name === "b")).toBe(false);
+
+      rmSync(ballast);
+      await vi.waitFor(() => expect(fleet.storeError).toBeUndefined(), 20_000);
+      await turn();
+      expect(heard.map(({ sequence }) => sequence)).toEqual(
+        Array.from({ length: heard.length }, (_, index) => heard[0].sequence + index),
+      );
+      expect(heard.filter(({ type }) => type === "exited").map(({ name }) => name)).toEqual([
+        "b",
+        "c",
+      ]);
+      expect(fleet.counters.storeErrors).toBeGreaterThan(writes.length);
+      expect((await fleet.start("idle")).state).toBe("running");
+      await fleet.close({ timeoutMs: 0 });
+      const next = await open(new Stage(), { stateDir: dir });
+      expect(next.get("c")).toMatchObject({ state: "stopped", exit: { reason: "panic" } });
+      expect(next.counts()).toMatchObject({ stopped: 4 });
+      await next.close();
+    });
+  },
+);

@@ -44,6 +44,7 @@ const DOCUMENTS: readonly (readonly [string, readonly RegExp[]])[] = [
       /paused after \d+ exits\nport writes: \d+; the last exit took \d+ ticks\n$/,
     ],
   ],
+  ["docs/fleet.md", [/^poweroff, exit code 3\ntrue\n$/]],
 ];
 
 describe.each(DOCUMENTS)("the examples of %s", (document, expected) => {

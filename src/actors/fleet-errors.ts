@@ -27,13 +27,16 @@ export function sqliteCode(error: unknown): string {
   return /^SQLITE_[A-Z]+/.exec(code)?.[0] ?? code;
 }
 
-/** What a statement threw, as ERR_ESTALO_STATE_WRITE, or _FILE when the database is damaged. */
-export function writeError(path: string, error: unknown): EstaloError {
+/**
+ * What an operation on the database threw: ERR_ESTALO_STATE_FILE when the file is damaged, else
+ * ERR_ESTALO_STATE_WRITE with the errno.
+ */
+export function stateError(operation: string, path: string, error: unknown): EstaloError {
   const code = sqliteCode(error);
   if (code === "SQLITE_CORRUPT" || code === "SQLITE_NOTADB") {
     return badFile(path, (error as Error).message);
   }
   const errno = ERRNO_OF[code];
   const cause = errno === undefined ? error : Object.assign(new Error(), { code: errno });
-  return hostError("store fleet state in", path, cause, "ERR_ESTALO_STATE_WRITE", WRITE_HINT);
+  return hostError(operation, path, cause, "ERR_ESTALO_STATE_WRITE", WRITE_HINT);
 }

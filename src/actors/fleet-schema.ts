@@ -3,9 +3,11 @@
  * comes next is appended. Times are Unix milliseconds; records and events are JSON as fleet-messages.ts
  * describes them.
  */
+import type Database from "better-sqlite3";
+import { badFile } from "./fleet-errors.js";
 
 /** Marks a database as a fleet's, in its header (`PRAGMA application_id`): "Esta" in ASCII. */
-export const APPLICATION_ID = 0x45737461;
+const APPLICATION_ID = 0x45737461;
 
 /** One step from a version of the schema to the next; its version is its place in the list, from 1 on. */
 export const MIGRATIONS: readonly string[] = [
@@ -34,3 +36,29 @@ export const MIGRATIONS: readonly string[] = [
    CREATE INDEX idempotency_keys_at_ms ON idempotency_keys (at_ms);
    CREATE TABLE events (sequence INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, event TEXT NOT NULL);`,
 ];
+
+/** Refuses what is damaged, another program's, or made by a version that knows more than this one. */
+export function check(path: string, database: Database.Database, newest: number): void {
+  const version = database.pragma("user_version", { simple: true }) as number;
+  const application = database.pragma("application_id", { simple: true });
+  const isEmpty = database.prepare("SELECT 1 FROM sqlite_schema").get() === undefined;
+  if (!isEmpty && application !== APPLICATION_ID) throw badFile(path, "it is not a fleet's");
+  if (version > newest) {
+    throw badFile(path, `its version is ${version}, and this Estalo knows ${newest} at most`);
+  }
+  const result = database.pragma("quick_check(1)", { simple: true });
+  if (result !== "ok") throw badFile(path, String(result));
+}
+
+/** Brings the tables to the newest version, each step whole or not at all. */
+export function migrate(database: Database.Database, migrations: readonly string[]): void {
+  const version = database.pragma("user_version", { simple: true }) as number;
+  for (const [index, sql] of migrations.entries()) {
+    if (index < version) continue;
+    database.transaction(() => {
+      database.exec(sql);
+      database.pragma(`application_id = ${APPLICATION_ID}`);
+      database.pragma(`user_version = ${index + 1}`);
+    })();
+  }
+}

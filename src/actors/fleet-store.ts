@@ -13,9 +13,9 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type Database from "better-sqlite3";
 import { EstaloError, hostError } from "../errors.js";
-import { badFile, sqliteCode, WRITE_HINT, writeError } from "./fleet-errors.js";
+import { sqliteCode, stateError, WRITE_HINT } from "./fleet-errors.js";
 import type { FleetEvent, FleetRecord } from "./fleet-messages.js";
-import { APPLICATION_ID, MIGRATIONS } from "./fleet-schema.js";
+import { check, MIGRATIONS, migrate } from "./fleet-schema.js";
 import type { MicroVmExit } from "./messages.js";
 
 const DATABASE_FILE = "fleet.db";
@@ -201,7 +201,7 @@ export class FleetStore {
       this.#database.pragma(`synchronous = ${isDurable ? "FULL" : "NORMAL"}`);
       this.#database.transaction(() => this.#write(batch))();
     } catch (error) {
-      throw writeError(join(this.folder, DATABASE_FILE), error);
+      throw stateError("store fleet state in", join(this.folder, DATABASE_FILE), error);
     }
   }
 
@@ -212,7 +212,7 @@ export class FleetStore {
       const meta = this.#meta();
       this.#setMeta("server", JSON.stringify({ ...meta, isClosed: true }));
     } catch (error) {
-      throw writeError(join(this.folder, DATABASE_FILE), error);
+      throw stateError("store fleet state in", join(this.folder, DATABASE_FILE), error);
     } finally {
       this.#database.close();
     }
@@ -311,7 +311,16 @@ export class FleetStore {
   }
 
   #all(sql: string, ...values: unknown[]): Record<string, unknown>[] {
-    return this.#statement(sql).all(...values) as Record<string, unknown>[];
+    if (!this.#database.open) {
+      throw new EstaloError("ERR_ESTALO_STATE", `fleet state ${this.folder} is closed`, {
+        data: { folder: this.folder, state: "closed" },
+      });
+    }
+    try {
+      return this.#statement(sql).all(...values) as Record<string, unknown>[];
+    } catch (error) {
+      throw stateError("read fleet state from", join(this.folder, DATABASE_FILE), error);
+    }
   }
 }
 
@@ -349,35 +358,9 @@ function recordOf(json: string): FleetRecord {
     : { ...record, exit: { ...UNDEFINED_EXIT, ...record.exit } };
 }
 
-/** Refuses what is damaged, another program's, or made by a version that knows more than this one. */
-function check(path: string, database: Database.Database, newest: number): void {
-  const version = database.pragma("user_version", { simple: true }) as number;
-  const application = database.pragma("application_id", { simple: true });
-  const isEmpty = database.prepare("SELECT 1 FROM sqlite_schema").get() === undefined;
-  if (!isEmpty && application !== APPLICATION_ID) throw badFile(path, "it is not a fleet's");
-  if (version > newest) {
-    throw badFile(path, `its version is ${version}, and this Estalo knows ${newest} at most`);
-  }
-  const result = database.pragma("quick_check(1)", { simple: true });
-  if (result !== "ok") throw badFile(path, String(result));
-}
-
-/** Brings the tables to the newest version, each step whole or not at all. */
-function migrate(database: Database.Database, migrations: readonly string[]): void {
-  const version = database.pragma("user_version", { simple: true }) as number;
-  for (const [index, sql] of migrations.entries()) {
-    if (index < version) continue;
-    database.transaction(() => {
-      database.exec(sql);
-      database.pragma(`application_id = ${APPLICATION_ID}`);
-      database.pragma(`user_version = ${index + 1}`);
-    })();
-  }
-}
-
 function openError(folder: string, path: string, error: unknown): EstaloError {
   if (error instanceof EstaloError) return error;
-  if (sqliteCode(error) !== "SQLITE_BUSY") return writeError(path, error);
+  if (sqliteCode(error) !== "SQLITE_BUSY") return stateError("open fleet state", path, error);
   const pid = pidOf(folder);
   const who = pid === undefined ? "another process" : `process ${pid}`;
   return new EstaloError("ERR_ESTALO_STATE_LOCKED", `${who} has the state folder ${folder} open`, {
