@@ -20,8 +20,8 @@ const common = {
   // of which only what is used stays (two thirds of the bundle less). Built-ins are all imported as node:….
   platform: "neutral",
   conditions: ["es2015", "import"],
-  // Binaries of their own stay packages.
-  external: ["node:*", "uWebSockets.js", "better-sqlite3"],
+  // Binaries of their own stay packages, and so does what is CommonJS over Node's own modules.
+  external: ["node:*", "uWebSockets.js", "better-sqlite3", "ws"],
   mainFields: ["es2015", "module", "main"],
   target: "node20",
   packages: "bundle",
@@ -33,6 +33,7 @@ const common = {
 const compact = { minifyWhitespace: true, minifySyntax: true };
 const results = await Promise.all([
   build({ ...common, entryPoints: { index: "src/index.ts" } }),
+  build({ ...common, entryPoints: { client: "src/api/client/index.ts" } }),
   // What runs a microVM is a chunk of its own, loaded while the vCPU threads start.
   build({
     ...common,

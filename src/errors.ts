@@ -43,6 +43,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_NAME_TAKEN: "state",
   ERR_ESTALO_IDEMPOTENCY: "state",
   ERR_ESTALO_BUSY: "state",
+  ERR_ESTALO_EVENTS_GAP: "state",
   // The guest.
   ERR_ESTALO_GUEST_FAULT: "guest",
   ERR_ESTALO_VCPU_STOPPED: "guest",
@@ -55,6 +56,8 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_LISTEN: "host",
   ERR_ESTALO_STATE_FILE: "host",
   ERR_ESTALO_STATE_WRITE: "host",
+  ERR_ESTALO_CONNECT: "host",
+  ERR_ESTALO_REPLY: "host",
   // Ours.
   ERR_ESTALO_THREAD_DIED: "bug",
   ERR_ESTALO_DEVICE_FAILED: "bug",
@@ -72,6 +75,8 @@ export interface ErrorDetails {
   /** The values behind the message (paths, sizes, the failing operation), all plain data. */
   readonly data?: Readonly<Record<string, unknown>>;
   readonly cause?: unknown;
+  /** Of a code from elsewhere that the catalogue does not have. Default "bug". */
+  readonly family?: ErrorFamily;
 }
 
 /** An error as it crosses threads, sockets and logs. */
@@ -81,6 +86,10 @@ export interface ErrorRecord {
   readonly hint?: string;
   readonly data?: Readonly<Record<string, unknown>>;
   readonly cause?: ErrorRecord;
+}
+
+function isCatalogued(code: string): code is ErrorCode {
+  return Object.hasOwn(ERROR_FAMILIES, code);
 }
 
 /** The one error class: `code` says what, `family` whose, `hint` what to do, `data` the values. */
@@ -94,7 +103,8 @@ export class EstaloError extends Error {
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
-    this.family = ERROR_FAMILIES[code];
+    // A newer server may know codes that this catalogue does not.
+    this.family = isCatalogued(code) ? ERROR_FAMILIES[code] : (details.family ?? "bug");
     this.hint = details.hint;
     this.data = details.data ?? {};
   }
@@ -122,9 +132,9 @@ export class EstaloError extends Error {
 
 /** True for an Estalo error, also one from another copy of the package. */
 export function isEstaloError(value: unknown): value is EstaloError {
-  return value instanceof Error && typeof (value as { code?: unknown }).code === "string"
-    ? Object.hasOwn(ERROR_FAMILIES, (value as unknown as { code: string }).code)
-    : false;
+  if (value instanceof EstaloError) return true;
+  const code = value instanceof Error ? (value as { code?: unknown }).code : undefined;
+  return typeof code === "string" && isCatalogued(code);
 }
 
 /** Anything thrown, as an Estalo error: ours unchanged, all else as a bug that keeps its cause's text. */

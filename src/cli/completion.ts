@@ -1,5 +1,6 @@
 /**
- * `estalo completion`: scripts that complete verbs and options, made from the table of verbs.
+ * `estalo completion`: scripts that complete verbs and options, made from the table of verbs, and names of
+ * microVMs, which they ask the command for (`estalo __complete`).
  */
 import type { OptionSpec, VerbSpec } from "./verbs.js";
 import { VERBS } from "./verbs.js";
@@ -29,13 +30,14 @@ function isFile({ value }: OptionSpec): boolean {
 function bash(): string {
   const cases = VERBS.map((verb) => {
     const words = [...verb.options.map(({ name }) => `--${name}`), ...operandWords(verb)];
-    return `    ${verb.name}) words="${words.join(" ")}" ;;`;
+    const names = verb.microvmStates === undefined ? "" : " names=1";
+    return `    ${verb.name}) words="${words.join(" ")}"${names} ;;`;
   });
   const valued = VERBS.flatMap(({ options }) => options.filter(({ value }) => value !== undefined));
   const plain = valued.filter((option) => !isFile(option)).map(({ name }) => `--${name}`);
   const files = valued.filter(isFile).map(({ name }) => `--${name}`);
   return `_estalo() {
-  local word="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" words
+  local word="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" words names=
   case "$previous" in
     ${files.join("|")}) COMPREPLY=($(compgen -f -- "$word")); return ;;
     ${plain.join("|")}) return ;;
@@ -45,6 +47,9 @@ ${cases.join("\n")}
     *) words="" ;;
   esac
   if [ "$COMP_CWORD" -eq 1 ]; then words="${verbNames.join(" ")} --help --version"; fi
+  if [ -n "$names" ] && [[ "$word" != -* ]]; then
+    words="$("\${COMP_WORDS[0]}" __complete "\${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null)"
+  fi
   COMPREPLY=($(compgen -W "$words" -- "$word"))
 }
 complete -o filenames -F _estalo estalo
@@ -60,9 +65,15 @@ function zsh(): string {
     });
     const words = operandWords(verb);
     const operands = words.length === 0 ? [] : [`'1:word:(${words.join(" ")})'`];
+    if (verb.microvmStates !== undefined) operands.push("'*:microVM:_estalo_microvms'");
     return `    ${verb.name}) _arguments ${[...options, ...operands].join(" \\\n      ")} ;;`;
   });
   return `#compdef estalo
+_estalo_microvms() {
+  local -a names
+  names=(\${(f)"$(estalo __complete $words 2>/dev/null)"})
+  compadd -a names
+}
 _estalo() {
   if (( CURRENT == 2 )); then
     local verbs=(
@@ -96,6 +107,11 @@ function fish(): string {
       `complete -c estalo -n __fish_use_subcommand -a ${verb.name} -d '${quote(verb.summary)}'`,
       ...options,
       ...(words.length === 0 ? [] : [`complete -c estalo ${when} -a '${words.join(" ")}'`]),
+      ...(verb.microvmStates === undefined
+        ? []
+        : [
+            `complete -c estalo ${when} -a '(estalo __complete (commandline -opc)[2..] 2>/dev/null)'`,
+          ]),
     ];
   });
   return `complete -c estalo -f\n${lines.join("\n")}\n`;

@@ -4,12 +4,12 @@
  */
 import { readFileSync } from "node:fs";
 import { EXIT_FAILURE } from "../actors/exit-code.js";
-import { vcpuThreads } from "../actors/transport.js";
 import { nearest, type ParsedArguments, parseArguments, usageError } from "./arguments.js";
 import { completionScript } from "./completion.js";
+import { FLEET_VERBS } from "./fleet/verb-table.js";
 import { overview, verbHelp } from "./help.js";
 import { errorText, flush } from "./report.js";
-import { runOptions } from "./run-options.js";
+import { checkLocal, runOptions } from "./run-options.js";
 import {
   COMPLETION_VERB,
   DEMO_VERB,
@@ -22,10 +22,14 @@ import {
 
 const EXIT_BROKEN_PIPE = 141;
 
-const HANDLERS = new Map<VerbSpec, (parsed: ParsedArguments) => Promise<number> | number>([
+type Handler = (parsed: ParsedArguments) => Promise<number> | number;
+
+const HANDLERS = new Map<VerbSpec, Handler>([
   [
     RUN_VERB,
     async (parsed) => {
+      if (parsed.switches.has("detach")) return askServer(RUN_VERB)(parsed);
+      checkLocal(parsed);
       const options = runOptions(parsed);
       startThreads(options.vcpuCount);
       return (await import("./vm-verbs.js")).run(options);
@@ -42,13 +46,23 @@ const HANDLERS = new Map<VerbSpec, (parsed: ParsedArguments) => Promise<number> 
     DOCTOR_VERB,
     async (parsed) => (await import("./vm-verbs.js")).doctor(parsed.switches.has("json")),
   ],
+  ...FLEET_VERBS.map((verb) => [verb, askServer(verb)] as const),
   [COMPLETION_VERB, ({ operands }) => showCompletion(operands[0])],
   [HELP_VERB, ({ operands }) => showHelp(operands[0])],
 ]);
 
 /** A thread takes tens of milliseconds to start: as long as loading the rest does, beside it. */
 function startThreads(vcpuCount = 1): void {
-  vcpuThreads.prepare(vcpuCount);
+  // Who asks a server needs none. What fails here fails again when the threads are wanted.
+  import("../actors/transport.js").then(
+    ({ vcpuThreads }) => vcpuThreads.prepare(vcpuCount),
+    () => {},
+  );
+}
+
+/** A verb that a server does. */
+function askServer(verb: VerbSpec): Handler {
+  return async (parsed) => (await import("./fleet/index.js")).fleetVerb(verb, parsed);
 }
 
 function showCompletion(shell: string | undefined): number {
@@ -90,13 +104,15 @@ async function dispatch(words: readonly string[]): Promise<number> {
     process.stdout.write(`estalo ${version()}\n`);
     return 0;
   }
+  // Asked by the shells' completion.
+  if (first === "__complete") return (await import("./fleet/index.js")).complete(rest);
   const verb = findVerb(first);
   const parsed = parseArguments(verb, rest);
   if (parsed.switches.has("help")) return showHelp(verb.name);
   // A microVM has to be ended before the process is: run sees to it itself.
   const runsMicroVm = verb === RUN_VERB || verb === DEMO_VERB;
   process.stdout.on("error", () => runsMicroVm || process.exit(EXIT_BROKEN_PIPE));
-  return (HANDLERS.get(verb) as (parsed: ParsedArguments) => Promise<number> | number)(parsed);
+  return (HANDLERS.get(verb) as Handler)(parsed);
 }
 
 async function main(): Promise<void> {

@@ -14,10 +14,15 @@ export interface MessageStream {
 /** `estalo: what happened [CODE]`, and what to do about it. */
 export function errorText(error: unknown): string {
   const { code, message, hint }: EstaloError = toEstaloError(error);
-  const lines = [`estalo: ${message} [${code}]`];
-  if (hint !== undefined) lines.push(`hint: ${hint}`);
+  const lines = [`estalo: ${harmless(message)} [${code}]`];
+  if (hint !== undefined) lines.push(`hint: ${harmless(hint)}`);
   if (code === "ERR_ESTALO_BUG") lines.push("hint: this is a mistake in Estalo, please report it");
   return `${lines.join("\n")}\n`;
+}
+
+/** A message may come from a server, and is shown on a terminal: nothing in it is for that to obey. */
+function harmless(text: string): string {
+  return text.replace(/(?![\n\t])\p{Cc}/gu, "\ufffd");
 }
 
 /** Waits until a stream has passed on all it was given, or never will. */

@@ -74,6 +74,19 @@ export function runOptions({ switches, values, operands }: ParsedArguments): Run
   };
 }
 
+/** Options that say something to a server. */
+const SERVER_OPTIONS = ["label", "restart", "host"];
+
+/** Refuses what only a server can do, of a microVM that lives in this process. */
+export function checkLocal({ values }: ParsedArguments): void {
+  const odd = SERVER_OPTIONS.find((name) => values.has(name));
+  if (odd === undefined) return;
+  throw wrong(
+    `--${odd} is for a microVM of a server, and this one runs in the command`,
+    "estalo run -d starts it on the server",
+  );
+}
+
 type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
 
 function withoutUndefined<T extends object>(object: T): Defined<T> {

@@ -1,33 +1,11 @@
 /**
  * The command's verbs and their options, as one table: parsing, help and shell completion are made from it.
  */
+import { FLEET_VERBS } from "./fleet/verb-table.js";
+import { HELP, MACHINE_OPTIONS, RECORD_OPTIONS, type VerbSpec } from "./verb-spec.js";
 
-/** One option of a verb. */
-export interface OptionSpec {
-  readonly name: string;
-  readonly short?: string;
-  /** What the value is called in help; absent: a switch. `FILE` and `PATH` complete file names. */
-  readonly value?: string;
-  /** May be given more than once. */
-  readonly multiple?: boolean;
-  readonly help: string;
-}
+export type { OptionSpec, VerbSpec } from "./verb-spec.js";
 
-/** One verb. */
-export interface VerbSpec {
-  readonly name: string;
-  readonly summary: string;
-  /** What follows the options. */
-  readonly operands?: string;
-  /** The first word that is no option, and all after it, are the operands: a command's own options stay its own. */
-  readonly takesCommand?: boolean;
-  readonly options: readonly OptionSpec[];
-  readonly details?: string;
-  /** Command and what it does. */
-  readonly examples: readonly (readonly [string, string])[];
-}
-
-const HELP: OptionSpec = { name: "help", short: "h", help: "Show this help." };
 const JSON_OUTPUT = "Write JSON to standard output, for programs.";
 
 export const RUN_VERB: VerbSpec = {
@@ -36,51 +14,9 @@ export const RUN_VERB: VerbSpec = {
   operands: "[--] [COMMAND [ARG…]]",
   takesCommand: true,
   options: [
-    {
-      name: "kernel",
-      value: "FILE",
-      help: "Boot this vmlinux or bzImage. Default: the guest that comes with Estalo.",
-    },
-    { name: "initrd", value: "FILE", help: "Initial RAM disk for the kernel." },
-    {
-      name: "rootfs",
-      value: "FILE",
-      help: "Root file system image, attached first, writable; FILE:ro for read-only.",
-    },
-    {
-      name: "drive",
-      value: "FILE[:ro][,KEY=VALUE…]",
-      multiple: true,
-      help: "Attach a disk. Keys: id=NAME, cache=writeback|unsafe, io=auto|io_uring|libuv.",
-    },
-    { name: "vcpus", short: "c", value: "N", help: "Virtual CPUs, 1 to 32. Default 1." },
-    {
-      name: "memory",
-      short: "m",
-      value: "MIB",
-      help: "Guest memory in MiB, or with a suffix: 512M, 2G. Default 128.",
-    },
-    {
-      name: "cmdline",
-      value: "ARGS",
-      help: "Kernel arguments: added to the default guest's, or all of them with --kernel.",
-    },
-    {
-      name: "env",
-      short: "e",
-      value: "KEY=VALUE",
-      multiple: true,
-      help: "Set the command's environment.",
-    },
-    {
-      name: "workdir",
-      short: "w",
-      value: "FOLDER",
-      help: "Run the command in this folder of the guest.",
-    },
-    { name: "name", value: "NAME", help: "Name of the microVM, and host name of the guest." },
-    { name: "cpu-template", value: "FILE", help: "Custom CPU template in Firecracker's JSON." },
-    { name: "config-file", value: "FILE", help: "The whole machine in Firecracker's JSON." },
+    ...MACHINE_OPTIONS,
+    { name: "detach", short: "d", help: "Start it on the server, print its id, and leave." },
+    ...RECORD_OPTIONS,
     {
       name: "console",
       help: "Connect to the guest's serial console instead of the command's streams.",
@@ -88,12 +24,12 @@ export const RUN_VERB: VerbSpec = {
     { name: "timeout", value: "SECONDS", help: "Kill the microVM after this time; status 124." },
     { name: "timings", help: "Say at the end where the milliseconds went." },
     { name: "json", help: "Write events, output and the end as JSON Lines to standard output." },
-    { name: "verbose", short: "v", help: "Show the guest's kernel messages on standard error." },
     HELP,
   ],
   details: `On a terminal the command gets one too; ctrl-p ctrl-q leaves it and stops the microVM. Otherwise
 standard input, output and error are the command's, and nothing else is written to standard output. The
-command's exit status is ours; docs/exit-codes.md lists the others (124 timed out, 125 Estalo failed).`,
+command's exit status is ours; docs/exit-codes.md lists the others (124 timed out, 125 Estalo failed).
+With -d the server runs it (estalo serve): its command has the serial console, see estalo console and logs.`,
   examples: [
     ["estalo run", "a shell in a fresh microVM"],
     ["echo hi | estalo run -- tr a-z A-Z", "a filter"],
@@ -103,6 +39,7 @@ command's exit status is ours; docs/exit-codes.md lists the others (124 timed ou
     ],
     ["estalo run --kernel vmlinux --rootfs debian.ext4 --memory 1G", "your own kernel and system"],
     ["estalo run --config-file vm.json", "a machine described for Firecracker"],
+    ["estalo run -d --name web --restart always -- httpd -f", "on the server, kept running"],
   ],
 };
 
@@ -152,6 +89,7 @@ export const VERBS: readonly VerbSpec[] = [
   RUN_VERB,
   DEMO_VERB,
   DOCTOR_VERB,
+  ...FLEET_VERBS,
   COMPLETION_VERB,
   HELP_VERB,
 ];

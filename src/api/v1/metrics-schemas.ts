@@ -15,6 +15,12 @@ export const VcpuMetrics = Type.Object(
     exitMmioWrite: Count(),
     exitOther: Count(),
     kicks: Count("Times its supervisor called it out of the guest."),
+    cpuMs: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        description: "Processor time of the thread it runs on; absent while it has none.",
+      }),
+    ),
   },
   { title: "VcpuMetrics" },
 );

@@ -182,6 +182,17 @@ export const Info = Type.Object(
     node: Type.String(),
     kvm: Type.Boolean({ description: "This server can open /dev/kvm." }),
     uptimeMs: Type.Number({ minimum: 0 }),
+    guest: Type.Optional(
+      Type.Object(
+        {
+          version: Type.String(),
+          bootArgs: Type.String({
+            description: "Its kernel arguments on this host, for a `bootArgs` that adds to them.",
+          }),
+        },
+        { description: "The guest that comes with Estalo; absent when it is not installed." },
+      ),
+    ),
     microvms: Type.Object(
       Object.fromEntries(FLEET_STATES.map((state) => [state, Type.Integer({ minimum: 0 })])) as {
         readonly [State in (typeof FLEET_STATES)[number]]: Type.TInteger;
