@@ -20,9 +20,8 @@ export default defineConfig({
           name: "guest",
           include: ["spec/guest/**/*.spec.ts"],
           fileParallelism: false,
-          // Far more than any takes on two quiet cores: a wait tells its guest's state before (guest-report.ts).
-          testTimeout: 600_000,
-          hookTimeout: 600_000,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
     ],

@@ -32,7 +32,6 @@ describe("checkConfig", () => {
       drives: [],
       entropy: {},
       networkInterfaces: [],
-      vsock: undefined,
       serial: {},
       cpuTemplate: undefined,
     });

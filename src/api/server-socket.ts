@@ -53,3 +53,8 @@ export class WsPeer implements SocketPeer {
     this.#socket = undefined;
   }
 }
+
+/** The subprotocol that is chosen: the first that the client offers, as one that offers some wants one. */
+export function firstProtocol(offered: string | undefined): string {
+  return offered?.split(",")[0].trim() ?? "";
+}

@@ -17,9 +17,6 @@ import uws, {
   type us_socket_context_t,
   type WebSocket,
 } from "uWebSockets.js";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { EstaloError, toEstaloError } from "../errors.js";
 import type { ApiReply, SocketOpener } from "./http.js";
 import { Exchange, type ReplyStyle, writeReply } from "./server-exchange.js";
@@ -32,7 +29,7 @@ import {
   type ServerOptions,
   type ServerReplies,
 } from "./server-options.js";
-import { type SocketData, WsPeer } from "./server-socket.js";
+import { firstProtocol, type SocketData, WsPeer } from "./server-socket.js";
 import { type TlsFiles, TlsFront } from "./tls-front.js";
 import { claimUnixPath, removeSocket, settleSocket } from "./unix-path.js";
 
@@ -58,6 +55,7 @@ export class ApiServer {
   readonly #counters = newCounters();
   #stopListening: () => void = () => {};
   #release: () => void = () => {};
+  #reloadTls: () => void = () => {};
   #port: number | undefined;
   #onIdle: (() => void) | undefined;
   #closed: Promise<void> | undefined;
@@ -107,6 +105,11 @@ export class ApiServer {
 
   get counters(): ServerCounters {
     return { ...this.#counters };
+  }
+
+  /** Reads the TLS files again, for connections from now on; with ERR_ESTALO_LISTEN the old ones stay. */
+  reloadTls(): void {
+    this.#reloadTls();
   }
 
   /**
@@ -160,27 +163,22 @@ export class ApiServer {
   }
 
   async #listenTls(host: string, port: number, files: TlsFiles): Promise<void> {
-    const folder = mkdtempSync(join(tmpdir(), "estalo-tls-"));
-    const innerPath = join(folder, "http");
-    const drop = () => rmSync(folder, { recursive: true, force: true });
+    const maxConnections = this.#limits.connections;
+    const front = await TlsFront.listen({ host, port, files, maxConnections });
+    this.#release = () => front.close();
     try {
-      const maxConnections = this.#limits.connections;
-      const front = await TlsFront.listen({ host, port, files, innerPath, maxConnections });
-      this.#listenUnix(innerPath);
-      this.#port = front.port;
-      const stopInner = this.#stopListening;
-      this.#stopListening = () => {
-        front.stopListening();
-        stopInner();
-      };
-      this.#release = () => {
-        front.close();
-        drop();
-      };
+      this.#listenUnix(front.innerPath);
     } catch (error) {
-      drop();
+      front.close();
       throw error;
     }
+    this.#port = front.port;
+    this.#reloadTls = () => front.reload();
+    const stopInner = this.#stopListening;
+    this.#stopListening = () => {
+      front.stopListening();
+      stopInner();
+    };
   }
 
   #onConnection(response: HttpResponse, change: number): void {
@@ -331,7 +329,8 @@ export class ApiServer {
     this.#counters.openSockets++;
     this.#counters.sockets++;
     const key = exchange.header("sec-websocket-key") ?? "";
-    response.upgrade<SocketData>({ open: opened }, key, "", "", context);
+    const protocol = firstProtocol(exchange.header("sec-websocket-protocol"));
+    response.upgrade<SocketData>({ open: opened }, key, protocol, "", context);
   }
 
   #onOpen(socket: WebSocket<SocketData>): void {

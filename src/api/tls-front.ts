@@ -5,10 +5,12 @@
  * for theirs (3.0.6; tried), and offers no way to look at the certificate afterwards.
  */
 import { X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { type AddressInfo, connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pipeline } from "node:stream";
-import { createServer, type Server, type TLSSocket } from "node:tls";
+import { createServer, type SecureContextOptions, type Server, type TLSSocket } from "node:tls";
 import { EstaloError, hostError } from "../errors.js";
 
 /** Files in PEM form. */
@@ -25,7 +27,6 @@ export interface TlsFrontOptions {
   readonly host: string;
   readonly port: number;
   readonly files: TlsFiles;
-  readonly innerPath: string;
   readonly maxConnections: number;
 }
 
@@ -33,30 +34,38 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 /** A TLS server whose connections end in a Unix socket. */
 export class TlsFront {
+  /** Where the server behind it is to listen. */
+  readonly innerPath: string;
+  readonly #folder = mkdtempSync(join(tmpdir(), "estalo-tls-"));
+  readonly #files: TlsFiles;
   readonly #server: Server;
   readonly #clients = new Set<TLSSocket | Socket>();
 
-  private constructor(server: Server) {
+  private constructor(files: TlsFiles, server: Server) {
+    this.#files = files;
     this.#server = server;
+    this.innerPath = join(this.#folder, "http");
   }
 
   /** @throws ERR_ESTALO_LISTEN for files it cannot use, and an address it cannot have */
   static async listen(options: TlsFrontOptions): Promise<TlsFront> {
     const { files } = options;
-    const clientCa = files.clientCaFile === undefined ? undefined : read(files.clientCaFile);
-    const server = secureServer(files, clientCa);
-    const front = new TlsFront(server);
+    const server = withFiles(files, (context) =>
+      createServer({ ...context, ...clientRules(files) }),
+    );
+    const front = new TlsFront(files, server);
     server.maxConnections = options.maxConnections;
     // A handshake that fails ends that connection only.
     server.on("tlsClientError", (_error, socket) => socket.destroy());
     server.on("connection", (socket: Socket) => front.#keep(socket));
-    server.on("secureConnection", (client) => front.#join(client, options.innerPath));
+    server.on("secureConnection", (client) => front.#join(client));
     await new Promise<void>((resolve, reject) => {
-      server.once("error", (error) =>
+      server.once("error", (error) => {
+        front.close();
         reject(
           hostError("listen on", `${options.host}:${options.port}`, error, "ERR_ESTALO_LISTEN"),
-        ),
-      );
+        );
+      });
       server.listen({ host: options.host, port: options.port }, resolve);
     });
     return front;
@@ -71,9 +80,15 @@ export class TlsFront {
     this.#server.close();
   }
 
+  /** Reads the files again, for handshakes from now on; with ERR_ESTALO_LISTEN the old ones stay. */
+  reload(): void {
+    withFiles(this.#files, (context) => this.#server.setSecureContext(context));
+  }
+
   /** Ends every connection. */
   close(): void {
     this.#server.close();
+    rmSync(this.#folder, { recursive: true, force: true });
     for (const socket of this.#clients) socket.destroy();
   }
 
@@ -82,8 +97,8 @@ export class TlsFront {
     socket.once("close", () => this.#clients.delete(socket));
   }
 
-  #join(client: TLSSocket, innerPath: string): void {
-    const inner = connect(innerPath);
+  #join(client: TLSSocket): void {
+    const inner = connect(this.innerPath);
     this.#keep(inner);
     // Either side's end or failure is the other's; nobody is there to be told of it.
     const end = () => {
@@ -95,21 +110,18 @@ export class TlsFront {
   }
 }
 
-function secureServer(files: TlsFiles, clientCa: Buffer | undefined): Server {
-  const cert = read(files.certFile);
-  const key = read(files.keyFile);
+/** What the files hold, given to what uses it. */
+function withFiles<Result>(
+  files: TlsFiles,
+  use: (context: SecureContextOptions) => Result,
+): Result {
+  const { certFile, keyFile, clientCaFile } = files;
+  const [cert, key] = [read(certFile), read(keyFile)];
+  const ca = clientCaFile === undefined ? {} : { ca: read(clientCaFile) };
   try {
     // Node takes an authority that is no certificate, and nobody could get in.
-    if (clientCa !== undefined) new X509Certificate(clientCa);
-    return createServer({
-      cert,
-      key,
-      minVersion: "TLSv1.2",
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      ...(clientCa === undefined
-        ? {}
-        : { ca: clientCa, requestCert: true, rejectUnauthorized: true }),
-    });
+    if ("ca" in ca) new X509Certificate(ca.ca as Buffer);
+    return use({ cert, key, ...ca, minVersion: "TLSv1.2" });
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     throw new EstaloError(
@@ -120,6 +132,12 @@ function secureServer(files: TlsFiles, clientCa: Buffer | undefined): Server {
       },
     );
   }
+}
+
+function clientRules({ clientCaFile }: TlsFiles) {
+  const rules = { handshakeTimeout: HANDSHAKE_TIMEOUT_MS };
+  if (clientCaFile === undefined) return rules;
+  return { ...rules, requestCert: true, rejectUnauthorized: true };
 }
 
 function read(path: string): Buffer {

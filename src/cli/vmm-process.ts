@@ -81,7 +81,7 @@ export class VmmProcess {
       },
       openStandardOutput: () => new StreamOutput(process.stdout),
       onMade: (supervisor) => this.#onMade(supervisor),
-      onStarted: () => this.#onStarted(),
+      onStarted: () => this.#metrics.start(),
     });
     this.#door = new FirecrackerDoor(this.#machine, this.#logger);
   }
@@ -189,11 +189,6 @@ export class VmmProcess {
         EXIT_BAD_CONFIGURATION,
       );
     }
-  }
-
-  #onStarted(): void {
-    this.#metrics.start();
-    void import("./calm.js").then(({ trimWhenCalm }) => trimWhenCalm());
   }
 
   #onMade(supervisor: MicrovmSupervisor): void {

@@ -7,6 +7,7 @@ import Type, { type Static } from "typebox";
 import type { MicroVmConfig } from "../../actors/config.js";
 import { VCPU_COUNT_MAX } from "../../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../../boot/memory-map.js";
+import { MTU_MAX, MTU_MIN } from "../../devices/virtio/net.regs.js";
 import type { DeepReadonly, Holds, Same } from "./schema-types.js";
 
 const closed = { additionalProperties: false } as const;
@@ -24,13 +25,13 @@ export const TokenBucket = Type.Object(
     refillTimeMs: Tokens("Milliseconds in which an empty bucket is full again; 0: no limit."),
     oneTimeBurst: Type.Optional(Tokens("On top at the start. Default 0.")),
   },
-  { ...closed, title: "TokenBucket" },
+  { ...closed, title: "TokenBucketConfig" },
 );
 
 /** `RateLimiterConfig` of the library. */
 export const RateLimiter = Type.Object(
   { bandwidth: Type.Optional(TokenBucket), ops: Type.Optional(TokenBucket) },
-  { ...closed, title: "RateLimiter", description: "Limits in bytes and in operations." },
+  { ...closed, title: "RateLimiterConfig", description: "Limits in bytes and in operations." },
 );
 
 /** `DriveConfig` of the library. */
@@ -67,7 +68,39 @@ export const Drive = Type.Object(
     ),
     rateLimiter: Type.Optional(RateLimiter),
   },
-  { ...closed, title: "Drive", description: "A virtio block device." },
+  { ...closed, title: "DriveConfig", description: "A virtio block device." },
+);
+
+/** `NetworkInterfaceConfig` of the library. */
+export const NetworkInterface = Type.Object(
+  {
+    id: Type.Optional(
+      Type.String({
+        pattern: "^[\\p{L}\\p{N}_]{1,64}$",
+        description: "Unique in the microVM. Default: net0, net1, …",
+      }),
+    ),
+    tap: Type.String({
+      minLength: 1,
+      maxLength: 255,
+      pattern: "^[^\\u0000]*$",
+      description: "An existing tap interface of the server's host.",
+    }),
+    mac: Type.Optional(
+      Type.String({
+        pattern: "^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$",
+        description: "The guest's address, not a group's. Default: random.",
+      }),
+    ),
+    mtu: Type.Optional(Type.Integer({ minimum: MTU_MIN, maximum: MTU_MAX })),
+    rxRateLimiter: Type.Optional(RateLimiter),
+    txRateLimiter: Type.Optional(RateLimiter),
+  },
+  {
+    ...closed,
+    title: "NetworkInterfaceConfig",
+    description: "A virtio network device; rx is to the guest.",
+  },
 );
 
 /** `MicroVmConfig` of the library. */
@@ -111,11 +144,20 @@ export const Config = Type.Object(
         description: "In the order of their devices. Default: the default guest's root.",
       }),
     ),
+    networkInterfaces: Type.Optional(
+      Type.Array(NetworkInterface, {
+        maxItems: 64,
+        description: "In the order of their devices: the first is eth0. Default: none.",
+      }),
+    ),
     entropy: Type.Optional(
       Type.Union(
         [
           Type.Boolean(),
-          Type.Object({ rateLimiter: Type.Optional(RateLimiter) }, { ...closed, title: "Entropy" }),
+          Type.Object(
+            { rateLimiter: Type.Optional(RateLimiter) },
+            { ...closed, title: "EntropyConfig" },
+          ),
         ],
         { default: true, description: "A virtio entropy device." },
       ),
@@ -125,7 +167,7 @@ export const Config = Type.Object(
         { rateLimiter: Type.Optional(TokenBucket) },
         {
           ...closed,
-          title: "Serial",
+          title: "SerialConfig",
           description: "Output beyond its limit is dropped, and counted.",
         },
       ),

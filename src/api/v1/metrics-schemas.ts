@@ -25,36 +25,37 @@ export const VcpuMetrics = Type.Object(
   { title: "VcpuMetrics" },
 );
 
-const Latency = Type.Object({
-  min_us: Type.Number({ minimum: 0 }),
-  max_us: Type.Number({ minimum: 0 }),
-  sum_us: Type.Number({ minimum: 0 }),
+const counter = Type.Union([
+  Type.Number(),
+  Type.Object({ min_us: Type.Number(), max_us: Type.Number(), sum_us: Type.Number() }),
+]);
+
+/** Named ones, and all others that the device has; names are those of Firecracker's metrics. */
+const deviceMetrics = <const Properties extends Type.TProperties>(
+  title: string,
+  properties: Properties,
+) => Type.Object(properties, { additionalProperties: counter, title });
+
+export const DriveMetrics = deviceMetrics("DriveMetrics", {
+  read_bytes: Count(),
+  write_bytes: Count(),
+  read_count: Count(),
+  write_count: Count(),
+  flush_count: Count(),
 });
 
-/** One drive, with the names of Firecracker's metrics. */
-export const DriveMetrics = Type.Object(
-  {
-    no_avail_buffer: Count(),
-    event_fails: Count(),
-    execute_fails: Count(),
-    invalid_reqs_count: Count(),
-    flush_count: Count(),
-    queue_event_count: Count(),
-    update_count: Count(),
-    update_fails: Count(),
-    read_bytes: Count(),
-    write_bytes: Count(),
-    read_count: Count(),
-    write_count: Count(),
-    io_engine_throttled_events: Count(),
-    remaining_reqs_count: Count(),
-    rate_limiter_event_count: Count(),
-    rate_limiter_throttled_events: Count(),
-    read_agg: Latency,
-    write_agg: Latency,
-  },
-  { title: "DriveMetrics" },
-);
+/** `rx` is to the guest. */
+export const NetworkMetrics = deviceMetrics("NetworkMetrics", {
+  rx_bytes_count: Count(),
+  rx_packets_count: Count(),
+  tx_bytes_count: Count(),
+  tx_packets_count: Count(),
+});
+
+export const EntropyMetrics = deviceMetrics("EntropyMetrics", {
+  entropy_event_count: Count(),
+  entropy_bytes: Count(),
+});
 
 /** Reply of GET /v1/microvms/{id}/metrics: of the present run; empty and zero when there is none. */
 export const MicrovmMetrics = Type.Object(
@@ -64,6 +65,10 @@ export const MicrovmMetrics = Type.Object(
     atMs: Type.Number({ description: "When they were read, Unix milliseconds." }),
     vcpus: Type.Array(VcpuMetrics),
     drives: Type.Record(Type.String(), DriveMetrics, { description: "By the drive's id." }),
+    networkInterfaces: Type.Record(Type.String(), NetworkMetrics, {
+      description: "By the interface's id.",
+    }),
+    entropy: Type.Union([EntropyMetrics, Type.Null()]),
     serial: Type.Object({
       transmittedBytes: Count("From the guest."),
       receivedBytes: Count("To the guest."),

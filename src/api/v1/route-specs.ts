@@ -37,7 +37,7 @@ const PROBLEMS: Readonly<Record<number, string>> = {
 };
 
 /** Errors that any request may meet before its operation sees it. */
-const COMMON = [400, 401, 403, 503];
+const COMMON = [400, 401, 403, 413, 503];
 
 /** What every operation may answer, with its good reply and its own problems. */
 export function repliesOf(
@@ -85,12 +85,13 @@ const fleetSpecs = {
       ),
     }),
     body: FleetSpec,
+    isBodyOptional: true,
     replies: repliesOf(
       {
         200: microvmReply("The key was used before: the microVM it made, as it is now."),
         201: microvmReply("Created; Location has its path."),
       },
-      [409, 413, 415],
+      [409, 415],
     ),
   },
   listMicrovms: {
@@ -139,7 +140,7 @@ const fleetSpecs = {
     tag: "microvms",
     params: MicrovmParams,
     body: MicrovmUpdate,
-    replies: repliesOf({ 200: microvmReply("As it is now.") }, [404, 409, 413, 415]),
+    replies: repliesOf({ 200: microvmReply("As it is now.") }, [404, 409, 415]),
   },
   deleteMicrovm: {
     operationId: "deleteMicrovm",
@@ -170,7 +171,7 @@ const lifeSpecs = {
     params: MicrovmParams,
     body: StopRequest,
     isBodyOptional: true,
-    replies: repliesOf({ 200: microvmReply("As it ended.") }, [404, 409, 413, 415]),
+    replies: repliesOf({ 200: microvmReply("As it ended.") }, [404, 409, 415]),
   },
   sendCtrlAltDelete: {
     operationId: "sendCtrlAltDelete",

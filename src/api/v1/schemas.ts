@@ -42,7 +42,7 @@ export const RestartPolicy = Type.Object(
 );
 
 const MicrovmName = Type.String({
-  pattern: "^(?!\\.\\.?$)[A-Za-z0-9._-]{1,64}$",
+  pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
   description: "Unique in the fleet. Default: given by the server.",
 });
 
@@ -77,7 +77,7 @@ export const MicrovmUpdate = Type.Object(
     labels: Type.Optional(Labels),
     restart: Type.Optional(RestartPolicy),
   },
-  { ...closed, minProperties: 1, title: "MicrovmUpdate" },
+  { ...closed, title: "MicrovmUpdate" },
 );
 
 /** Body of POST /v1/microvms/{id}/stop. */
@@ -154,7 +154,11 @@ export const Microvm = Type.Object(
     endedAtMs: orNull(TimeMs("When its last run ended")),
     exit: orNull(MicrovmExit),
     lostReason: orNull(Type.String({ description: "Why it is lost." })),
-    restartCount: Type.Integer({ minimum: 0 }),
+    restartCount: Type.Integer({
+      minimum: 0,
+      description: "Restarts by its policy since somebody started it.",
+    }),
+    restartAtMs: orNull(TimeMs("When its policy starts it again")),
   },
   { title: "Microvm" },
 );

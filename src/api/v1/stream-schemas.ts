@@ -88,6 +88,18 @@ export const EventsHello = Type.Object(
   { title: "EventsHello" },
 );
 
+/** From the server on …/console, as text, after each 64 KiB of input that the guest has read. */
+export const ConsoleTaken = Type.Object(
+  {
+    type: Type.Literal("taken"),
+    bytes: Type.Integer({
+      minimum: 0,
+      description: "Of this client's input that the guest has read, in all.",
+    }),
+  },
+  { title: "ConsoleTaken" },
+);
+
 /** From the client on …/console, as text. */
 export const ConsoleResize = Type.Object(
   {

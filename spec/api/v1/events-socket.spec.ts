@@ -1,0 +1,144 @@
+/** Readers of events: nothing missed, nothing twice, however slow they are and wherever they begin. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { EventsHub } from "../../../src/api/v1/events-socket.js";
+import { FakePeer } from "../../support/fake-peer.js";
+import { PlayedJournal } from "../../support/played-fleet.js";
+
+function hubOf(kept?: number) {
+  const journal = new PlayedJournal(kept);
+  const hub = new EventsHub(journal);
+  const emit = (count: number, microvm = "a") => {
+    for (let at = 0; at < count; at++) journal.emit(microvm, { type: "updated" });
+  };
+  return { journal, hub, emit };
+}
+
+/** Sequence numbers of the events a peer got, without the greeting. */
+const numbers = (peer: FakePeer) => peer.json.slice(1).map(({ sequence }) => sequence);
+
+describe("EventsHub", () => {
+  it("greets with what is kept, then tells what happens from now on", () => {
+    const { hub, emit } = hubOf();
+    emit(3);
+    const peer = new FakePeer();
+    hub.open(peer, {});
+    emit(2);
+    expect(peer.json[0]).toEqual({ type: "hello", oldest: 1, newest: 3 });
+    expect(numbers(peer)).toEqual([4, 5]);
+  });
+
+  it("begins with what was missed", () => {
+    const { hub, emit } = hubOf();
+    emit(600);
+    const peer = new FakePeer();
+    hub.open(peer, {}, 100);
+    emit(1);
+    expect(numbers(peer)).toEqual(Array.from({ length: 501 }, (_, index) => 101 + index));
+  });
+
+  it.each([
+    ["older than what is kept", 1],
+    ["newer than there ever was", 11],
+  ])("closes a reader whose since is %s with 4410", (_why, since) => {
+    const { hub, emit } = hubOf(5);
+    emit(10);
+    const peer = new FakePeer();
+    hub.open(peer, {}, since);
+    emit(1);
+    expect(peer.closed).toEqual({ code: 4410, reason: "gap" });
+    expect(numbers(peer)).toEqual([]);
+    expect(hub.size).toBe(0);
+  });
+
+  it("filters by microVM and type", () => {
+    const { journal, hub, emit } = hubOf();
+    const peer = new FakePeer();
+    hub.open(peer, { microvms: new Set(["b"]), types: new Set(["updated"]) });
+    emit(1);
+    emit(2, "b");
+    journal.emit("b", { type: "deleted" });
+    expect(numbers(peer)).toEqual([2, 3]);
+  });
+
+  it("leaves a slow reader alone and lets it catch up when it has drained", () => {
+    const { hub, emit } = hubOf();
+    const peer = new FakePeer();
+    const session = hub.open(peer, {});
+    peer.room = 2;
+    emit(5);
+    expect(numbers(peer)).toEqual([1, 2]);
+    peer.room = Number.POSITIVE_INFINITY;
+    session.onDrain?.();
+    emit(1);
+    expect(numbers(peer)).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  it("closes a reader whose next event is forgotten, though it never drains", () => {
+    const { hub, emit } = hubOf(4);
+    const peer = new FakePeer();
+    hub.open(peer, {});
+    peer.room = 1;
+    emit(10);
+    expect(numbers(peer)).toEqual([1]);
+    expect(peer.closed?.code).toBe(1013);
+    expect(hub.size).toBe(0);
+  });
+
+  it("takes no messages", () => {
+    const { hub } = hubOf();
+    const peer = new FakePeer();
+    const session = hub.open(peer, {});
+    session.onMessage?.(new Uint8Array(1), true);
+    expect(peer.closed?.code).toBe(1008);
+  });
+
+  it("listens to the journal only while somebody reads", () => {
+    const { journal, hub } = hubOf();
+    const sessions = [new FakePeer(), new FakePeer()].map((peer) => hub.open(peer, {}));
+    expect(journal.listenerCount).toBe(1);
+    for (const session of sessions) session.onClose();
+    expect(journal.listenerCount).toBe(0);
+  });
+
+  it("is without gap or duplicate over any drops, pauses and bursts", () => {
+    const steps = fc.array(
+      fc.record({
+        burst: fc.integer({ min: 0, max: 40 }),
+        room: fc.integer({ min: 1, max: 30 }),
+        after: fc.constantFrom("drain", "drop", "stay"),
+      }),
+      { maxLength: 40 },
+    );
+    fc.assert(
+      fc.property(steps, (doing) => {
+        const { hub, emit } = hubOf(10_000);
+        const got: number[] = [];
+        let peer = new FakePeer();
+        let session = hub.open(peer, {}, 0);
+        const take = () => {
+          got.push(...(peer.json.splice(0).flatMap(({ sequence }) => sequence ?? []) as number[]));
+          peer.messages.length = 0;
+        };
+        for (const { burst, room, after } of doing) {
+          peer.room = room;
+          emit(burst);
+          take();
+          peer.room = Number.POSITIVE_INFINITY;
+          if (after === "drain") session.onDrain?.();
+          if (after === "drop") {
+            session.onClose();
+            peer = new FakePeer();
+            session = hub.open(peer, {}, got.at(-1) ?? 0);
+          }
+          take();
+        }
+        peer.room = Number.POSITIVE_INFINITY;
+        session.onDrain?.();
+        take();
+        expect(got).toEqual(Array.from({ length: got.length }, (_, index) => index + 1));
+        expect(got.length).toBe(doing.reduce((sum, { burst }) => sum + burst, 0));
+      }),
+    );
+  });
+});
