@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { EXIT_FAILURE } from "../actors/exit-code.js";
 import { nearest, type ParsedArguments, parseArguments, usageError } from "./arguments.js";
 import { completionScript } from "./completion.js";
+import { COMPAT_VERB, VMM_VERB } from "./firecracker-verbs.js";
 import { FLEET_VERBS } from "./fleet/verb-table.js";
 import { overview, verbHelp } from "./help.js";
 import { errorText, flush } from "./report.js";
@@ -47,6 +48,9 @@ const HANDLERS = new Map<VerbSpec, Handler>([
     async (parsed) => (await import("./vm-verbs.js")).doctor(parsed.switches.has("json")),
   ],
   ...FLEET_VERBS.map((verb) => [verb, askServer(verb)] as const),
+  // Started without --help it has a bundle of its own (bin/estalo.js).
+  [VMM_VERB, () => showHelp(VMM_VERB.name)],
+  [COMPAT_VERB, ({ operands }) => linkCompat(operands)],
   [COMPLETION_VERB, ({ operands }) => showCompletion(operands[0])],
   [HELP_VERB, ({ operands }) => showHelp(operands[0])],
 ]);
@@ -63,6 +67,19 @@ function startThreads(vcpuCount = 1): void {
 /** A verb that a server does. */
 function askServer(verb: VerbSpec): Handler {
   return async (parsed) => (await import("./fleet/index.js")).fleetVerb(verb, parsed);
+}
+
+async function linkCompat([folder, ...more]: readonly string[]): Promise<number> {
+  if (folder === undefined || more.length > 0) {
+    throw usageError("compat takes a folder", "estalo compat ~/bin");
+  }
+  const { linkPrograms } = await import("./compat.js");
+  process.stdout.write(
+    linkPrograms(folder)
+      .map((path) => `${path}\n`)
+      .join(""),
+  );
+  return 0;
 }
 
 function showCompletion(shell: string | undefined): number {

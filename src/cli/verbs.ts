@@ -1,6 +1,8 @@
 /**
  * The command's verbs and their options, as one table: parsing, help and shell completion are made from it.
  */
+
+import { COMPAT_VERB, VMM_VERB } from "./firecracker-verbs.js";
 import { FLEET_VERBS } from "./fleet/verb-table.js";
 import { HELP, MACHINE_OPTIONS, RECORD_OPTIONS, type VerbSpec } from "./verb-spec.js";
 
@@ -90,6 +92,8 @@ export const VERBS: readonly VerbSpec[] = [
   DEMO_VERB,
   DOCTOR_VERB,
   ...FLEET_VERBS,
+  VMM_VERB,
+  COMPAT_VERB,
   COMPLETION_VERB,
   HELP_VERB,
 ];

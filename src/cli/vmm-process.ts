@@ -9,12 +9,7 @@ import { isatty } from "node:tty";
 import type { MicroVmExit } from "../actors/messages.js";
 import type { MicrovmSupervisor } from "../actors/microvm-supervisor.js";
 import { applyConfigFile, readConfigFile } from "../api/firecracker/config-file.js";
-import {
-  bodyTooLarge,
-  FirecrackerDoor,
-  parserFault,
-  tooManyConnections,
-} from "../api/firecracker/door.js";
+import { FirecrackerDoor } from "../api/firecracker/door.js";
 import { Fault, hostText } from "../api/firecracker/faults.js";
 import { Logger } from "../api/firecracker/logger.js";
 import { VmmMachine } from "../api/firecracker/machine.js";
@@ -26,9 +21,10 @@ import {
   zeroGroups,
 } from "../api/firecracker/metrics-fields.js";
 import { StreamOutput } from "../api/firecracker/serial-output.js";
+import { serveFirecracker } from "../api/firecracker/server.js";
 import { StandardOutputSink } from "../api/firecracker/sink.js";
 import { FIRECRACKER_VERSION } from "../api/firecracker/version.js";
-import { ApiServer } from "../api/server.js";
+import type { ApiServer } from "../api/server.js";
 import { toEstaloError } from "../errors.js";
 import type { VmmOptions } from "./vmm-arguments.js";
 import {
@@ -40,8 +36,6 @@ import {
   signalStatus,
 } from "./vmm-exit-codes.js";
 
-/** Firecracker's: more are told so and closed. */
-const CONNECTIONS_MAX = 10;
 /** What runs a microVM is loaded when the first request was answered, or this long after we listen, ms. */
 const PRELOAD_MS = 100;
 /** Replies that are due get this long at the end, ms. */
@@ -130,25 +124,10 @@ export class VmmProcess {
   async #listen(): Promise<boolean> {
     const { apiSocket, maxPayloadBytes } = this.#options;
     try {
-      this.#server = await ApiServer.listen({
-        address: { path: apiSocket },
-        handler: async (request) => {
-          const reply = await this.#door.handle(request);
-          setImmediate(() => this.#preload());
-          return reply;
-        },
-        limits: { bodyBytes: maxPayloadBytes, connections: CONNECTIONS_MAX },
-        headers: { Server: "Firecracker API", Connection: "keep-alive" },
-        reasonPhrases: false,
-        replies: {
-          tooManyConnections,
-          bodyTooLarge,
-          badRequest: parserFault,
-          failed: (error) => ({
-            status: 500,
-            body: JSON.stringify({ fault_message: error.message }),
-          }),
-        },
+      this.#server = await serveFirecracker(this.#door, {
+        socketPath: apiSocket,
+        maxPayloadBytes,
+        onReplied: () => this.#preload(),
       });
     } catch (error) {
       const { message } = toEstaloError(error);
@@ -174,8 +153,10 @@ export class VmmProcess {
   async #startFromFile(path: string): Promise<void> {
     try {
       this.#preload();
-      await applyConfigFile(readConfigFile(path), this.#machine, this.#logger);
-      await this.#machine.start();
+      await this.#door.exclusively(async () => {
+        await applyConfigFile(readConfigFile(path), this.#machine, this.#logger);
+        await this.#machine.start();
+      });
       this.#logger.writeAlways(
         "Info",
         "Successfully started microvm that was configured from one single json",

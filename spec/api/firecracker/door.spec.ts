@@ -515,6 +515,19 @@ describe("FirecrackerDoor", () => {
     expect(target.calls).toEqual(["start", "pause", "resume"]);
   });
 
+  it("lets something else be done between two requests, and goes on when that fails", async () => {
+    const { door, send, target } = fakeDoor();
+    const first = send("PUT", "/actions", { action_type: "InstanceStart" });
+    const between = door.exclusively(async () => {
+      target.calls.push("between");
+      throw new Error("failed");
+    });
+    const last = send("PATCH", "/vm", { state: "Paused" });
+    await expect(between).rejects.toThrow("failed");
+    expect([(await first).status, (await last).status]).toEqual([204, 204]);
+    expect(target.calls).toEqual(["start", "between", "pause"]);
+  });
+
   it("logs what came and what was answered, and counts it", async () => {
     const { send, log, door } = fakeDoor();
     await send("PUT", "/drives/a", drive("b"));

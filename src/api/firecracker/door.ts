@@ -51,9 +51,14 @@ export class FirecrackerDoor {
     const path = request.query === "" ? request.path : `${request.path}?${request.query}`;
     if (METHODS.includes(request.method))
       this.#log.write("Info", REQUEST_SITE, received(request, path));
-    const reply = this.#previous.then(() => this.#answer(request, path));
-    this.#previous = reply;
-    return reply;
+    return this.exclusively(() => this.#answer(request, path));
+  }
+
+  /** Does something between requests: after those that came before it, before those that come later. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#previous.then(work);
+    this.#previous = done.catch(() => {});
+    return done;
   }
 
   async #answer({ method, body }: ApiRequest, path: string): Promise<ApiReply> {

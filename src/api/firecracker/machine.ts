@@ -47,8 +47,10 @@ export class VmmMachine implements FirecrackerTarget {
   }
 
   get phase(): Phase {
-    if (this.#supervisor === undefined) return "Not started";
-    return this.#supervisor.state === "paused" ? "Paused" : "Running";
+    const state = this.#supervisor?.state;
+    // Clients look for the vCPUs' threads as soon as it runs.
+    if (state === undefined || state === "created" || state === "starting") return "Not started";
+    return state === "paused" ? "Paused" : "Running";
   }
 
   /** Once it was started. */
