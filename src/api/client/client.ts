@@ -3,6 +3,7 @@
  * where no microVM can.
  */
 import { EstaloError } from "../../errors.js";
+import { MicrovmConfiguration } from "./configuration.js";
 import { type CallOptions, Connection } from "./connection.js";
 import { type ConsoleOptions, ConsoleStream } from "./console-stream.js";
 import { type EventsOptions, streamEvents } from "./event-stream.js";
@@ -94,6 +95,11 @@ export class EstaloClient implements AsyncDisposable {
       signal,
     });
     return Buffer.from(body).toString("utf8");
+  }
+
+  /** A microVM's configuration step by step, as Firecracker's API has it. */
+  configuration(id: string): MicrovmConfiguration {
+    return new MicrovmConfiguration(this.#connection, id);
   }
 
   /**

@@ -9,6 +9,18 @@ export {
   isEstaloError,
 } from "../../errors.js";
 export { type ClientOptions, EstaloClient } from "./client.js";
+export type {
+  BootSource,
+  CpuConfig,
+  Drive,
+  DriveUpdate,
+  Entropy,
+  FullConfig,
+  InstanceAction,
+  MachineConfig,
+  MachineConfigUpdate,
+  MicrovmConfiguration,
+} from "./configuration.js";
 export type { CallOptions } from "./connection.js";
 export type { ConsoleOptions, ConsoleStream } from "./console-stream.js";
 export type { EventsOptions } from "./event-stream.js";
