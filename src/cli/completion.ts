@@ -57,7 +57,8 @@ complete -o filenames -F _estalo estalo
 }
 
 function zsh(): string {
-  const quote = (text: string) => text.replace(/[[\]':]/g, "\\$&");
+  // Within single quotes nothing is special but their end.
+  const quote = (text: string) => text.replace(/[[\]:\\]/g, "\\$&").replaceAll("'", "'\\''");
   const cases = VERBS.map((verb) => {
     const options = verb.options.map((option) => {
       const action = isFile(option) ? ":file:_files" : option.value === undefined ? "" : ":value:";

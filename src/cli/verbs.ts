@@ -41,7 +41,10 @@ With -d the server runs it (estalo serve): its command has the serial console, s
     ],
     ["estalo run --kernel vmlinux --rootfs debian.ext4 --memory 1G", "your own kernel and system"],
     ["estalo run --config-file vm.json", "a machine described for Firecracker"],
-    ["estalo run -d --name web --restart always -- httpd -f", "on the server, kept running"],
+    [
+      "estalo run -d --name clock --restart always -- sh -c 'while date; do sleep 5; done'",
+      "on the server, kept running",
+    ],
   ],
 };
 

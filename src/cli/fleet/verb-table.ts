@@ -52,7 +52,7 @@ export const CREATE_VERB: VerbSpec = {
   options: [...MACHINE_OPTIONS, ...RECORD_OPTIONS, JSON_LINES, HELP],
   details: "As estalo run -d, but for the start. Prints the id.",
   examples: [
-    ["estalo create --name web -m 256 -- httpd -f", "estalo start web starts it"],
+    ["estalo create --name web -m 256 -- sh", "estalo start web starts it"],
     ["estalo create --config-file vm.json --label team=blue", "as Firecracker describes it"],
   ],
 };
