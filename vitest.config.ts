@@ -20,8 +20,9 @@ export default defineConfig({
           name: "guest",
           include: ["spec/guest/**/*.spec.ts"],
           fileParallelism: false,
-          testTimeout: 300_000,
-          hookTimeout: 300_000,
+          // Far more than any takes on two quiet cores: a wait tells its guest's state before (guest-report.ts).
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
         },
       },
     ],

@@ -93,7 +93,10 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/(api|cli)\//,
   ],
   "node:child_process": [/^src\/cli\//],
-  "node:net": [/^src\/api\/(unix-path|tls-front|client\/socket|v1\/auth)\.ts$/],
+  "node:net": [
+    /^src\/api\/(unix-path|tls-front|client\/socket|v1\/auth)\.ts$/,
+    /^src\/actors\/backends\/vsock-sockets\.ts$/,
+  ],
   "node:tls": [/^src\/api\/(tls-front|client\/socket)\.ts$/],
   "node:http": [/^src\/api\/client\/connection\.ts$/],
   "node:https": [/^src\/api\/client\/connection\.ts$/],

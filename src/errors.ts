@@ -27,6 +27,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_DRIVE_UNKNOWN: "config",
   ERR_ESTALO_TAP: "config",
   ERR_ESTALO_INTERFACE_UNKNOWN: "config",
+  ERR_ESTALO_VSOCK_SOCKET: "config",
   ERR_ESTALO_DEVICE_LIMIT: "config",
   ERR_ESTALO_DEFAULT_GUEST: "config",
   ERR_ESTALO_REQUEST: "config",
@@ -45,6 +46,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_BUSY: "state",
   ERR_ESTALO_EVENTS_GAP: "state",
   // The guest.
+  ERR_ESTALO_VSOCK: "guest",
   ERR_ESTALO_GUEST_FAULT: "guest",
   ERR_ESTALO_VCPU_STOPPED: "guest",
   // The host.

@@ -12,6 +12,7 @@ export type {
   SerialConfig,
 } from "./actors/config.js";
 export type { NetworkInterfaceChange, NetworkInterfaceConfig } from "./actors/config-net.js";
+export type { VsockConfig } from "./actors/config-vsock.js";
 export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
 export type { EventJournal, FleetListener } from "./actors/event-journal.js";
 export { Fleet, type FleetOptions } from "./actors/fleet.js";
@@ -31,6 +32,7 @@ export type {
 export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 export type { Timings } from "./actors/timings.js";
+export type { VsockStream } from "./actors/vsock-stream.js";
 export type { RateLimiterConfig, TokenBucketConfig } from "./devices/rate-limiter.js";
 export {
   type ErrorCode,

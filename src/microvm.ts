@@ -12,6 +12,7 @@ import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.
 import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
 import type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 import type { Timings } from "./actors/timings.js";
+import type { VsockStream } from "./actors/vsock-stream.js";
 import type { TraceReader } from "./native/trace-ring.js";
 
 /** Options of every call that takes time. */
@@ -173,15 +174,41 @@ export class MicroVm implements AsyncDisposable {
 
   /**
    * Changes the limits of a network interface, or plugs its cable in or out. Raises
-   * ERR_ESTALO_INTERFACE_UNKNOWN, ERR_ESTALO_CONFIG_INVALID or ERR_ESTALO_STATE.
+   * ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID.
    */
   updateNetworkInterface(id: string, change: NetworkInterfaceChange): void {
-    this.#supervisor.updateInterface(id, change);
+    this.#supervisor.devices.interfaces.update(id, change);
+  }
+
+  /**
+   * Connects to a vsock port of the guest's, and gives a stream when the guest has accepted. Rejects with
+   * ERR_ESTALO_VSOCK (nobody listens, no driver yet), ERR_ESTALO_STATE (no vsock device) or
+   * ERR_ESTALO_ABORTED.
+   *
+   * @param port - 0 to 4,294,967,295
+   */
+  async connect(port: number, options: CallOptions = {}): Promise<VsockStream> {
+    throwIfAborted(options.signal);
+    const { stream, cancel } = this.#supervisor.devices.requireVsock().open(port);
+    try {
+      return await abortable(stream, options.signal);
+    } catch (error) {
+      cancel();
+      throw error;
+    }
+  }
+
+  /**
+   * Takes the guest's connections to a vsock port of the host's, each as a stream, until the returned function
+   * is called. Raises ERR_ESTALO_VSOCK when the port has a handler, ERR_ESTALO_STATE without a vsock device.
+   */
+  listen(port: number, handler: (stream: VsockStream) => void): () => void {
+    return this.#supervisor.devices.requireVsock().listen(port, handler);
   }
 
   /** What the devices' rate limiters do, from the subscription on; completes when the microVM has ended. */
   get rateLimits$(): Observable<DeviceRateLimitEvent> {
-    return this.#supervisor.rateLimits$;
+    return this.#supervisor.devices.rateLimits$;
   }
 
   /** Kills the microVM: `await using` leaves nothing behind. */

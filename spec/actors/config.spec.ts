@@ -32,6 +32,7 @@ describe("checkConfig", () => {
       drives: [],
       entropy: {},
       networkInterfaces: [],
+      vsock: undefined,
       serial: {},
       cpuTemplate: undefined,
     });

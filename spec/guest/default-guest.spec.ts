@@ -43,15 +43,15 @@ describe("the default guest", () => {
     expect(disks.output).toMatch(/vda.*\n.*vdb.*\b8(\.0)?M/s);
     expect((await guest.run("mount")).output).toContain("overlay on / ");
     const write = await guest.run(
-      "dd if=/dev/urandom of=/tmp/data bs=64k count=16 2>/dev/null && dd if=/tmp/data of=/dev/vdb bs=64k conv=fsync 2>/dev/null && sync",
+      "dd if=/dev/urandom of=/tmp/data bs=64k count=4 2>/dev/null && dd if=/tmp/data of=/dev/vdb bs=64k conv=fsync 2>/dev/null && sync",
     );
     expect(write.status).toBe(0);
     const read = await guest.run(
-      "echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/vdb bs=64k count=16 2>/dev/null | cmp - /tmp/data && echo same",
+      "echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/vdb bs=64k count=4 2>/dev/null | cmp - /tmp/data && echo same",
     );
     expect(read.output).toBe("same\n");
     const { second } = vm.metrics.drives;
-    expect(second.write_bytes).toBeGreaterThanOrEqual(MIB);
+    expect(second.write_bytes).toBeGreaterThanOrEqual(MIB / 4);
     expect(second.flush_count).toBeGreaterThan(0);
 
     await vm.pause();

@@ -6,7 +6,7 @@ import type { MicroVm, MicroVmEvent, MicroVmExit } from "estalo";
 import { expect } from "vitest";
 
 /** A wait gives up before vitest does, which would say nothing about the guest, ms. */
-export const GUEST_PATIENCE_MS = 270_000;
+export const GUEST_PATIENCE_MS = 540_000;
 /** Exits told of each vCPU. */
 const LAST_EXITS = 16;
 /** How often a condition is looked at, ms. */

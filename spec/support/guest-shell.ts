@@ -37,10 +37,10 @@ export class GuestShell {
 
   /**
    * Waits until the console has said this (since `from`). Rejects with the guest's report and its last lines
-   * when the guest ends before, or after `limitMs`.
+   * when the guest ends before, or makes us wait too long.
    */
-  async until(wanted: RegExp, from = 0, limitMs = GUEST_PATIENCE_MS): Promise<RegExpExecArray> {
-    const deadline = AbortSignal.timeout(limitMs);
+  async until(wanted: RegExp, from = 0): Promise<RegExpExecArray> {
+    const deadline = AbortSignal.timeout(GUEST_PATIENCE_MS);
     const late = new Promise<void>((resolve) => {
       deadline.addEventListener("abort", () => resolve(), { once: true });
     });
@@ -48,7 +48,7 @@ export class GuestShell {
       const found = wanted.exec(this.#text.slice(from));
       if (found !== null) return found;
       if (hasEnded(this.#vm)) this.#giveUp(`the guest ended before ${wanted}`);
-      if (deadline.aborted) this.#giveUp(`no ${wanted} within ${limitMs} ms`);
+      if (deadline.aborted) this.#giveUp(`no ${wanted} within ${GUEST_PATIENCE_MS} ms`);
       const news = new Promise<void>((resolve) => this.#news.push(resolve));
       await Promise.race([news, late]);
     }
@@ -72,11 +72,11 @@ export class GuestShell {
   }
 
   /** Runs a command line to its end; the shell is `ready`. */
-  async run(line: string, limitMs = GUEST_PATIENCE_MS): Promise<CommandResult> {
+  async run(line: string): Promise<CommandResult> {
     const from = this.#text.length;
     const mark = `mark${++this.#count}`;
     await this.type(`${line}; echo ${mark}=$?=`);
-    const found = await this.until(new RegExp(`${mark}=([0-9]+)=\\r\\n`), from, limitMs);
+    const found = await this.until(new RegExp(`${mark}=([0-9]+)=\\r\\n`), from);
     const output = this.#text.slice(from, from + found.index).replaceAll("\r", "");
     return { status: Number(found[1]), output };
   }

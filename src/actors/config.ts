@@ -17,6 +17,7 @@ import {
   type NetworkInterfaceConfig,
 } from "./config-net.js";
 import { checkRateLimiter, checkTokenBucket } from "./config-rate-limiter.js";
+import { type CheckedVsock, checkVsock, type VsockConfig } from "./config-vsock.js";
 
 /** When a guest's writes reach the disk: never asked for, or at its FLUSH requests. */
 export type CacheType = "Unsafe" | "Writeback";
@@ -89,6 +90,8 @@ export interface MicroVmConfig {
   readonly drives?: readonly DriveConfig[];
   /** In the order of their devices: the first is eth0. Default: none. */
   readonly networkInterfaces?: readonly NetworkInterfaceConfig[];
+  /** A virtio socket device. Default: none. */
+  readonly vsock?: VsockConfig;
   /** A virtio entropy device. Default true. */
   readonly entropy?: boolean | EntropyConfig;
   readonly serial?: SerialConfig;
@@ -120,6 +123,7 @@ export interface CheckedConfig {
   readonly hugePages: boolean;
   readonly drives: readonly CheckedDrive[];
   readonly networkInterfaces: readonly CheckedInterface[];
+  readonly vsock: CheckedVsock | undefined;
   readonly entropy: EntropyConfig | undefined;
   readonly serial: SerialConfig;
   /** The template's parsed JSON. */
@@ -231,6 +235,7 @@ const CONFIG_FIELDS = [
   "hugePages",
   "drives",
   "networkInterfaces",
+  "vsock",
   "entropy",
   "serial",
   "cpuTemplate",
@@ -277,6 +282,7 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     hugePages,
     drives: checkDrives(config.drives ?? []),
     networkInterfaces: checkInterfaces(config.networkInterfaces ?? []),
+    vsock: config.vsock === undefined ? undefined : checkVsock(config.vsock),
     entropy: checkEntropy(config.entropy ?? true),
     serial: checkSerial(config.serial ?? {}),
     cpuTemplate: readTemplate(config.cpuTemplate),

@@ -4,6 +4,7 @@
 import type { Observable } from "rxjs";
 import { RateLimiter } from "../devices/rate-limiter.js";
 import { VirtioRng } from "../devices/virtio/rng.js";
+import { EstaloError } from "../errors.js";
 import { hostEntropy } from "./backends/entropy.js";
 import type { CheckedConfig, EntropyConfig } from "./config.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
@@ -11,6 +12,7 @@ import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
 import { NetSet } from "./net-set.js";
 import { type DeviceRateLimitEvent, limitsOf, nowUs, RateLimit } from "./rate-limits.js";
+import { VsockFamily } from "./vsock-family.js";
 
 /** The entropy device, when there is one. */
 class EntropyFamily implements DeviceFamily {
@@ -47,6 +49,7 @@ class EntropyFamily implements DeviceFamily {
 export class DeviceFamilies implements DeviceFamily {
   readonly drives: DriveSet;
   readonly interfaces: NetSet;
+  readonly vsock: VsockFamily | undefined;
   readonly #entropy: EntropyFamily | undefined;
   readonly #families: DeviceFamily[] = [];
 
@@ -55,6 +58,7 @@ export class DeviceFamilies implements DeviceFamily {
     try {
       this.drives = this.#add(new DriveSet(config.drives));
       this.interfaces = this.#add(new NetSet(config.networkInterfaces));
+      if (config.vsock !== undefined) this.vsock = this.#add(new VsockFamily(config.vsock));
       if (config.entropy !== undefined) {
         this.#entropy = this.#add(new EntropyFamily(config.entropy));
       }
@@ -68,6 +72,14 @@ export class DeviceFamilies implements DeviceFamily {
     return this.#families.flatMap(({ requests }) => requests);
   }
 
+  /** The socket device, or ERR_ESTALO_STATE for a microVM without one. */
+  requireVsock(): VsockFamily {
+    if (this.vsock !== undefined) return this.vsock;
+    throw new EstaloError("ERR_ESTALO_STATE", "this microVM has no vsock device", {
+      hint: "give it one: vsock: {}",
+    });
+  }
+
   connect(surroundings: DeviceSurroundings): void {
     for (const family of this.#families) family.connect(surroundings);
   }
@@ -77,6 +89,7 @@ export class DeviceFamilies implements DeviceFamily {
     return {
       drives: Object.fromEntries(this.drives.metrics),
       networkInterfaces: Object.fromEntries(this.interfaces.metrics),
+      vsock: this.vsock?.metrics,
       entropy: this.#entropy?.metrics,
     };
   }

@@ -25,7 +25,6 @@ import {
 import { PANICKED_MASK } from "../devices/pvpanic.regs.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import type { CheckedConfig, DriveChange } from "./config.js";
-import type { NetworkInterfaceChange } from "./config-net.js";
 import { Console } from "./console.js";
 import { capabilitiesFor, cpuTemplateOf, setUpVcpus } from "./cpu-setup.js";
 import { DeviceBoard } from "./device-board.js";
@@ -67,12 +66,13 @@ export class MicrovmSupervisor {
   readonly console = new Console();
   /** Fulfilled, never rejected, when the microVM has ended and nothing of it is left. */
   readonly exited: Promise<MicroVmExit>;
+  /** Its virtio devices. */
+  readonly devices: DeviceFamilies;
   /** The kernel's whole command line. */
   readonly commandLine: string;
 
   readonly #timings = new TimingsRecorder();
   readonly #closers: (() => void)[] = [];
-  readonly #devices: DeviceFamilies;
   readonly #board: DeviceBoard;
   readonly #machine: Machine;
   readonly #vcpus: VcpuGroup;
@@ -93,7 +93,7 @@ export class MicrovmSupervisor {
       this.#resolveExit = resolve;
     });
     try {
-      this.#devices = this.#owned(new DeviceFamilies(config));
+      this.devices = this.#owned(new DeviceFamilies(config));
       this.#board = this.#owned(this.#describeBoard());
       this.#vcpus = this.#owned(new VcpuGroup(config.vcpuCount, (error) => this.#fail(error)));
       const template = cpuTemplateOf(config);
@@ -101,7 +101,7 @@ export class MicrovmSupervisor {
       const regions = ramRegions(config.memoryMib);
       const { hugePages, vcpuCount } = config;
       this.#machine = this.#owned(new Machine({ regions, hugePages, capabilities }));
-      this.#devices.connect({
+      this.devices.connect({
         mapping: this.#machine.mapping,
         memory: this.#machine.memory,
         host: deviceHost,
@@ -142,7 +142,7 @@ export class MicrovmSupervisor {
   get metrics() {
     return {
       vcpus: this.#vcpus.counters(),
-      ...this.#devices.metrics,
+      ...this.devices.metrics,
       serial: {
         transmittedBytes: this.#board.serial.transmittedBytes,
         receivedBytes: this.#board.serial.receivedBytes,
@@ -150,11 +150,6 @@ export class MicrovmSupervisor {
       },
       ...this.#board.counters,
     };
-  }
-
-  /** What the devices' rate limiters do. */
-  get rateLimits$() {
-    return this.#devices.rateLimits$;
   }
 
   /** Readers of every vCPU's exits, from the oldest kept record on. */
@@ -218,17 +213,11 @@ export class MicrovmSupervisor {
   async updateDrive(id: string, { path, rateLimiter }: DriveChange = {}): Promise<void> {
     this.#require(this.#state === "running" || this.#state === "paused", "change a drive");
     if (rateLimiter !== undefined) {
-      this.#devices.drives.limit(id, rateLimiter);
+      this.devices.drives.limit(id, rateLimiter);
       if (path === undefined) return;
     }
-    const sizeBytes = await this.#devices.drives.replace(id, path);
+    const sizeBytes = await this.devices.drives.replace(id, path);
     this.#emit({ type: "drive-changed", drive: id, sizeBytes });
-  }
-
-  /** Changes limits or link of a network interface. */
-  updateInterface(id: string, change: NetworkInterfaceChange): void {
-    this.#require(this.#state === "running" || this.#state === "paused", "change an interface");
-    this.#devices.interfaces.update(id, change);
   }
 
   #owned<T extends { close(): void }>(resource: T): T {
@@ -237,7 +226,7 @@ export class MicrovmSupervisor {
   }
 
   #describeBoard(): DeviceBoard {
-    return new DeviceBoard(deviceHost, this.#devices.requests, {
+    return new DeviceBoard(deviceHost, this.devices.requests, {
       onSignal: (event, value) => this.#onSignal(event, value),
       onDeviceFailed: (device, error) =>
         this.#emit({ type: "device-failed", device, error: error.toRecord() }),
@@ -248,7 +237,7 @@ export class MicrovmSupervisor {
 
   #prepareBoot() {
     const { config } = this;
-    const root = this.#devices.drives.root;
+    const root = this.devices.drives.root;
     return prepareBoot(this.#machine.memory, {
       kernel: { path: config.kernel },
       ...(config.hugePages ? {} : { images: this.#machine.images }),

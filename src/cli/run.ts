@@ -14,6 +14,7 @@ import { readFirecrackerConfig } from "../api/firecracker/config-file.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import { MicroVm } from "../microvm.js";
 import { type Attachment, attach } from "./attachment.js";
+import { trimWhenCalm } from "./calm.js";
 import { JsonLines } from "./json-lines.js";
 import { errorText, flush, Moments, Progress, timingsText } from "./report.js";
 import type { RunOptions } from "./run-options.js";
@@ -119,8 +120,10 @@ class Run {
     this.#vm.events$.subscribe((event) => this.#onEvent(event));
     const timer =
       timeoutMs === undefined ? undefined : setTimeout(() => this.#timeOut(), timeoutMs);
+    let dropTrim = () => {};
     try {
       await this.#vm.start();
+      dropTrim = trimWhenCalm();
       const exit = await this.#vm.wait();
       this.#hasEnded = true;
       this.#progress.stop();
@@ -130,6 +133,7 @@ class Run {
       return this.#status ?? exit.exitCode;
     } finally {
       clearTimeout(timer);
+      dropTrim();
       stopListening();
       this.#attachment.close();
     }

@@ -75,7 +75,7 @@ export class VmmProcess {
       },
       openStandardOutput: () => new StreamOutput(process.stdout),
       onMade: (supervisor) => this.#onMade(supervisor),
-      onStarted: () => this.#metrics.start(),
+      onStarted: () => this.#onStarted(),
     });
     this.#door = new FirecrackerDoor(this.#machine, this.#logger);
   }
@@ -170,6 +170,11 @@ export class VmmProcess {
         EXIT_BAD_CONFIGURATION,
       );
     }
+  }
+
+  #onStarted(): void {
+    this.#metrics.start();
+    void import("./calm.js").then(({ trimWhenCalm }) => trimWhenCalm());
   }
 
   #onMade(supervisor: MicrovmSupervisor): void {

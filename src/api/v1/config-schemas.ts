@@ -8,6 +8,7 @@ import type { MicroVmConfig } from "../../actors/config.js";
 import { VCPU_COUNT_MAX } from "../../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../../boot/memory-map.js";
 import { MTU_MAX, MTU_MIN } from "../../devices/virtio/net.regs.js";
+import { GUEST_CID_MAX, GUEST_CID_MIN } from "../../devices/virtio/vsock.regs.js";
 import type { DeepReadonly, Holds, Same } from "./schema-types.js";
 
 const closed = { additionalProperties: false } as const;
@@ -103,6 +104,25 @@ export const NetworkInterface = Type.Object(
   },
 );
 
+/** `VsockConfig` of the library. */
+export const Vsock = Type.Object(
+  {
+    guestCid: Type.Optional(
+      Type.Integer({ minimum: GUEST_CID_MIN, maximum: GUEST_CID_MAX, default: GUEST_CID_MIN }),
+    ),
+    udsPath: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 96,
+        pattern: "^[^\\u0000]*$",
+        description: "A Unix socket of the server's host, made by it; at most 96 bytes.",
+      }),
+    ),
+    connectionsMax: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_536, default: 1023 })),
+  },
+  { ...closed, title: "VsockConfig", description: "A virtio socket device." },
+);
+
 /** `MicroVmConfig` of the library. */
 export const Config = Type.Object(
   {
@@ -150,6 +170,7 @@ export const Config = Type.Object(
         description: "In the order of their devices: the first is eth0. Default: none.",
       }),
     ),
+    vsock: Type.Optional(Vsock),
     entropy: Type.Optional(
       Type.Union(
         [

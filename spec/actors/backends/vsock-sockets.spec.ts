@@ -1,0 +1,211 @@
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { checkVsock } from "../../../src/actors/config-vsock.js";
+import { VsockFamily } from "../../../src/actors/vsock-family.js";
+import type { VirtioVsock } from "../../../src/devices/virtio/vsock.js";
+import * as regs from "../../../src/devices/virtio/vsock.regs.js";
+import { type Packet, VsockMachine } from "../../support/vsock-machine.js";
+
+let folder: string;
+let udsPath: string;
+let family: VsockFamily;
+let m: VsockMachine;
+const sockets: Socket[] = [];
+/** Packets that nobody has asked for yet. */
+const backlog: Packet[] = [];
+
+beforeEach(() => {
+  backlog.length = 0;
+  folder = mkdtempSync(join(tmpdir(), "estalo-vsock-"));
+  udsPath = join(folder, "v.sock");
+  family = new VsockFamily(checkVsock({ udsPath }));
+  m = VsockMachine.with((host) => family.requests[0].create(host) as VirtioVsock);
+});
+afterEach(() => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  family.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** A program that connects and says these parts, one after the other. */
+async function program(...parts: string[]): Promise<Socket> {
+  const socket = connect({ path: udsPath, allowHalfOpen: true });
+  sockets.push(socket);
+  socket.on("error", () => {});
+  await once(socket, "connect");
+  for (const part of parts) {
+    socket.write(part);
+    await new Promise(setImmediate);
+  }
+  return socket;
+}
+
+/** Packets of the device until one is of this operation. */
+async function packet(operation: number): Promise<Packet> {
+  const found = () => {
+    backlog.push(...m.got());
+    return backlog.findIndex((candidate) => candidate.operation === operation);
+  };
+  await vi.waitUntil(() => found() >= 0, { timeout: 20_000, interval: 2 });
+  return backlog.splice(0, found() + 1).at(-1) as Packet;
+}
+
+async function text(socket: Socket, wanted: RegExp): Promise<string> {
+  let all = "";
+  socket.on("data", (bytes) => {
+    all += bytes;
+  });
+  await vi.waitUntil(() => wanted.test(all), { timeout: 20_000, interval: 2 });
+  return all;
+}
+
+describe("VsockSockets", () => {
+  it("is there as soon as it is made, and gone after it was closed", () => {
+    expect(existsSync(udsPath)).toBe(true);
+    family.close();
+    expect(existsSync(udsPath)).toBe(false);
+  });
+
+  it("leaves alone what has its path by then", () => {
+    rmSync(udsPath);
+    writeFileSync(udsPath, "somebody else's");
+    family.close();
+    expect(existsSync(udsPath)).toBe(true);
+  });
+
+  it("refuses a path that is taken", () => {
+    expect(() => new VsockFamily(checkVsock({ udsPath }))).toThrow(
+      expect.objectContaining({
+        code: "ERR_ESTALO_VSOCK_SOCKET",
+        data: expect.objectContaining({ errno: "EEXIST" }),
+      }),
+    );
+  });
+
+  it.each([
+    ["at once", ["CONNECT 52\n"]],
+    ["in pieces", ["conn", "ECT  5", "2", "\n"]],
+    ["with bytes for the guest behind it", ["CONNECT 52\nearly"]],
+  ])("connects a program that says so %s", async (_what, parts) => {
+    const socket = await program(...parts);
+    const { hostPort, guestPort } = await packet(regs.REQUEST);
+    expect(guestPort).toBe(52);
+    m.send({ hostPort, guestPort, operation: regs.RESPONSE });
+    expect(await text(socket, /\n/)).toBe(`OK ${hostPort}\n`);
+    socket.write("late");
+    let sent = "";
+    await vi.waitUntil(() => {
+      for (const { payload } of m.got()) sent += Buffer.from(payload).toString();
+      return sent.endsWith("late");
+    });
+    expect(sent).toBe(parts[0].endsWith("early") ? "earlylate" : "late");
+    m.send({
+      hostPort,
+      guestPort,
+      operation: regs.DATA,
+      payload: Buffer.from("hi"),
+      forwarded: sent.length,
+    });
+    await text(socket, /hi$/);
+  });
+
+  it.each([
+    ["something else", "HELLO\n"],
+    ["no port", "CONNECT \n"],
+    ["a port beyond 2^32", "CONNECT 4294967296\n"],
+    ["a line without an end", "CONNECT 0000000000000000000000000052"],
+    ["binary", "\0\0\0\0\n"],
+  ])("hangs up on a program that says %s", async (_what, line) => {
+    const socket = await program(line);
+    await vi.waitUntil(() => socket.closed || socket.readableEnded, { timeout: 20_000 });
+    expect(m.got()).toEqual([]);
+    expect(family.metrics).toMatchObject({ conn_event_fails: 1 });
+  });
+
+  it("hangs up when the guest refuses, as its client expects that tries again", async () => {
+    const socket = await program("CONNECT 52\n");
+    const { hostPort } = await packet(regs.REQUEST);
+    m.send({ hostPort, guestPort: 52, operation: regs.RESET });
+    socket.resume();
+    await vi.waitUntil(() => socket.readableEnded || socket.closed, { timeout: 20_000 });
+  });
+
+  it("connects the guest to the program that listens at its port's path", async () => {
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      sockets.push(socket);
+      socket.on("data", (bytes) => socket.write(bytes));
+      socket.on("end", () => socket.end("bye"));
+    });
+    server.listen(`${udsPath}_7`);
+    await once(server, "listening");
+    const ports = { hostPort: 7, guestPort: 99 };
+    m.send({ ...ports, operation: regs.REQUEST });
+    await packet(regs.RESPONSE);
+    m.send({ ...ports, operation: regs.DATA, payload: Buffer.from("echo") });
+    expect(Buffer.from((await packet(regs.DATA)).payload).toString()).toBe("echo");
+    m.send({ ...ports, operation: regs.SHUTDOWN, flags: regs.SHUTDOWN_SEND_MASK, forwarded: 4 });
+    expect(Buffer.from((await packet(regs.DATA)).payload).toString()).toBe("bye");
+    expect((await packet(regs.SHUTDOWN)).flags).toBe(3);
+    server.close();
+  });
+
+  it("refuses the guest a port where nobody listens", async () => {
+    m.send({ hostPort: 8, guestPort: 99, operation: regs.REQUEST });
+    await packet(regs.RESET);
+    expect(family.metrics).toMatchObject({ conn_event_fails: 1 });
+  });
+
+  it("resets the guest when its program dies, and hangs up when the guest resets", async () => {
+    const first = await program("CONNECT 52\n");
+    const one = await packet(regs.REQUEST);
+    m.send({ ...one, operation: regs.RESPONSE, payload: new Uint8Array(0) });
+    await text(first, /OK/);
+    first.destroy();
+    const { operation, flags } = (await vi.waitUntil(
+      () => m.got().find((it) => it.operation !== 0),
+      {
+        timeout: 20_000,
+      },
+    )) as Packet;
+    expect(operation === regs.RESET || (operation === regs.SHUTDOWN && flags > 0)).toBe(true);
+    const second = await program("CONNECT 53\n");
+    const two = await packet(regs.REQUEST);
+    m.send({ ...two, operation: regs.RESPONSE, payload: new Uint8Array(0) });
+    await text(second, /OK/);
+    m.send({ hostPort: two.hostPort, guestPort: 53, operation: regs.RESET });
+    await vi.waitUntil(() => second.readableEnded || second.closed, { timeout: 20_000 });
+  });
+
+  it("stops reading from a program while the guest takes nothing, and loses nothing", async () => {
+    const socket = await program("CONNECT 52\n");
+    const { hostPort } = await packet(regs.REQUEST);
+    const ports = { hostPort, guestPort: 52 };
+    m.send({ ...ports, operation: regs.RESPONSE, buffer: 1000 });
+    await text(socket, /OK/);
+    const all = Buffer.from(Array.from({ length: 3_000_000 }, (_, index) => index % 253));
+    let isWritten = false;
+    socket.write(all, () => {
+      isWritten = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(isWritten).toBe(false);
+    const parts: Uint8Array[] = [];
+    let got = 0;
+    await vi.waitUntil(
+      () => {
+        for (const { payload } of m.got()) {
+          parts.push(payload);
+          got += payload.length;
+        }
+        m.send({ ...ports, operation: regs.CREDIT_UPDATE, buffer: 200_000, forwarded: got });
+        return got === all.length;
+      },
+      { timeout: 60_000, interval: 1 },
+    );
+    expect(Buffer.concat(parts).equals(all)).toBe(true);
+  });
+});

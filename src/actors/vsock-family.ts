@@ -1,0 +1,117 @@
+/**
+ * The socket device of one microVM: who on the host is at the other end of its connections, this process's
+ * streams or Unix sockets.
+ */
+import { VirtioVsock } from "../devices/virtio/vsock.js";
+import type { VsockConnection, VsockEnd } from "../devices/virtio/vsock-connection.js";
+import { EstaloError } from "../errors.js";
+import { VsockSockets } from "./backends/vsock-sockets.js";
+import type { CheckedVsock } from "./config-vsock.js";
+import type { VirtioDeviceRequest } from "./device-board.js";
+import type { DeviceFamily } from "./device-family.js";
+import { VsockStream, vsockError } from "./vsock-stream.js";
+
+/** Takes the guest's connections to a port of the host's. */
+export type VsockHandler = (stream: VsockStream) => void;
+
+/** See the file's header. Thread: the device host's. */
+export class VsockFamily implements DeviceFamily {
+  readonly #config: CheckedVsock;
+  readonly #sockets: VsockSockets | undefined;
+  readonly #handlers = new Map<number, VsockHandler>();
+  #device: VirtioVsock | undefined;
+
+  /** Listens where the configuration says; raises ERR_ESTALO_VSOCK_SOCKET. */
+  constructor(config: CheckedVsock) {
+    this.#config = config;
+    const { udsPath, connectionsMax } = config;
+    if (udsPath !== undefined) {
+      this.#sockets = new VsockSockets(udsPath, connectionsMax, (port, end) =>
+        this.#device?.connect(port, end),
+      );
+    }
+  }
+
+  get requests(): VirtioDeviceRequest[] {
+    return [
+      {
+        name: "vsock",
+        create: (host) => {
+          this.#device = new VirtioVsock(host, {
+            guestCid: this.#config.guestCid,
+            connectionsMax: this.#config.connectionsMax,
+            onRequest: (connection) => this.#offer(connection),
+            schedule: (delayMs, task) => {
+              const timer = setTimeout(task, delayMs).unref();
+              return () => clearTimeout(timer);
+            },
+          });
+          return this.#device;
+        },
+      },
+    ];
+  }
+
+  connect(): void {}
+
+  /** Counters under Firecracker's names. */
+  get metrics() {
+    return this.#device === undefined
+      ? undefined
+      : { ...this.#device.metrics, ...this.#sockets?.metrics };
+  }
+
+  /** A stream to a port of the guest's, when it has accepted; rejects with ERR_ESTALO_VSOCK. */
+  open(port: number): { readonly stream: Promise<VsockStream>; cancel(): void } {
+    let cancel = () => {};
+    const stream = new Promise<VsockStream>((resolve, reject) => {
+      let opened: VsockStream | undefined;
+      const end: VsockEnd = {
+        onOpen: () => {
+          opened = new VsockStream(connection as VsockConnection);
+          Object.assign(end, opened.end$);
+          resolve(opened);
+        },
+        onData: () => {},
+        onEnd: () => {},
+        onClose: (reason) => reject(vsockError(port, reason)),
+      };
+      const connection = this.#device?.connect(port, end);
+      if (connection === undefined) reject(vsockError(port, "no driver, or too many connections"));
+      cancel = () => connection?.destroy();
+    });
+    return { stream, cancel: () => cancel() };
+  }
+
+  /** Takes the guest's connections to this port from now on; the returned function ends that. */
+  listen(port: number, handler: VsockHandler): () => void {
+    if (this.#handlers.has(port)) {
+      throw new EstaloError("ERR_ESTALO_VSOCK", `vsock port ${port} of the host has a handler`, {
+        data: { port, reason: "in use" },
+      });
+    }
+    this.#handlers.set(port, handler);
+    return () => {
+      if (this.#handlers.get(port) === handler) this.#handlers.delete(port);
+    };
+  }
+
+  close(): void {
+    this.#device?.reset();
+    this.#sockets?.close();
+    this.#handlers.clear();
+  }
+
+  #offer(connection: VsockConnection): void {
+    const handler = this.#handlers.get(connection.hostPort);
+    if (handler !== undefined) {
+      const stream = new VsockStream(connection);
+      connection.accept(stream.end$);
+      handler(stream);
+    } else if (this.#sockets !== undefined) {
+      this.#sockets.offer(connection);
+    } else {
+      connection.destroy();
+    }
+  }
+}

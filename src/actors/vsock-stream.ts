@@ -1,0 +1,104 @@
+/**
+ * The host's end of a vsock connection as a Node stream: for programs that use the library.
+ *
+ * Backpressure runs through both ways: a guest gets room when the stream's reader took its bytes, and a write is
+ * done when they have gone to the guest.
+ */
+import { Duplex } from "node:stream";
+import type {
+  VsockCloseReason,
+  VsockConnection,
+  VsockEnd,
+} from "../devices/virtio/vsock-connection.js";
+import { EstaloError } from "../errors.js";
+
+type Done = (error?: Error | null) => void;
+
+/** A stream of bytes to and from a port of the guest's; half open as a socket with `allowHalfOpen`. */
+export class VsockStream extends Duplex {
+  /** The guest's port, and the host's. */
+  readonly guestPort: number;
+  readonly hostPort: number;
+
+  readonly #connection: VsockConnection;
+  /** Bytes that the reader has not asked for yet. */
+  #unread = 0;
+  #writing: Done | undefined;
+  #isOver = false;
+
+  constructor(connection: VsockConnection) {
+    super({ allowHalfOpen: true });
+    this.#connection = connection;
+    this.guestPort = connection.guestPort;
+    this.hostPort = connection.hostPort;
+  }
+
+  /** What the connection tells this stream. */
+  get end$(): VsockEnd {
+    return {
+      onData: (bytes) => {
+        this.#unread += bytes.length;
+        if (this.push(bytes)) this.#giveRoom();
+      },
+      onEnd: () => this.push(null),
+      onDrain: () => this.#written(),
+      onClose: (reason) => this.#close(reason),
+    };
+  }
+
+  override _read(): void {
+    this.#giveRoom();
+  }
+
+  override _write(bytes: Uint8Array, _encoding: BufferEncoding, done: Done): void {
+    // The caller may use its buffer again.
+    if (this.#connection.write(Uint8Array.from(bytes))) done();
+    else this.#writing = done;
+  }
+
+  override _final(done: Done): void {
+    this.#connection.end();
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    if (!this.#isOver) {
+      if (error === null && this.writableFinished) this.#connection.close();
+      else this.#connection.destroy();
+    }
+    done(error);
+  }
+
+  #giveRoom(): void {
+    const bytes = this.#unread;
+    this.#unread = 0;
+    if (bytes > 0) this.#connection.consumed(bytes);
+  }
+
+  #written(): void {
+    const done = this.#writing;
+    this.#writing = undefined;
+    done?.();
+  }
+
+  #close(reason: VsockCloseReason): void {
+    this.#isOver = true;
+    this.#written();
+    if (reason !== "ended") {
+      // A guest can reset whenever it likes: where nobody listens for errors that must not end the process.
+      const isHeard = this.listenerCount("error") > 0;
+      this.destroy(isHeard ? vsockError(this.guestPort, reason) : undefined);
+      return;
+    }
+    // What was read before is still there for the reader, who then sees the end.
+    if (!this.readableEnded) this.push(null);
+    if (!this.writableEnded) this.end();
+  }
+}
+
+/** Why there is no connection with a port of the guest's, or no more. */
+export function vsockError(guestPort: number, reason: string): EstaloError {
+  return new EstaloError("ERR_ESTALO_VSOCK", `vsock port ${guestPort} of the guest: ${reason}`, {
+    data: { port: guestPort, reason },
+  });
+}
