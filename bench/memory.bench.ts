@@ -2,7 +2,7 @@
  * What an idle microVM of 128 MiB occupies outside of its guest's memory.
  *
  * In one process: proportional set size with 1, 10 and 50 of them, less that of the process that has loaded
- * the library, for each. In processes of their own, 1 and 5 of them, beside QEMU's: the sum over all
+ * the library, for each; and paused, where the threads are others' already. In processes of their own, 1 and 5 of them, beside QEMU's: the sum over all
  * processes, for each. KVM's own memory is in no process's account and is left out for everybody.
  */
 import { type ChildProcess, spawn } from "node:child_process";
@@ -33,6 +33,19 @@ async function benchFleet({ smoke }: BenchOptions): Promise<Measure[]> {
       ),
     ),
   );
+}
+
+/** Paused ones hold no thread; what the first of them left behind is not the others'. */
+async function benchPaused({ smoke }: BenchOptions): Promise<Measure[]> {
+  const [few, many] = smoke ? [1, 3] : [10, 50];
+  const command = subject("fleet-memory", GUEST, `${few},${many}`, "paused");
+  const each: number[] = [];
+  for (let round = 0; round < (smoke ? 1 : 3); round++) {
+    const { running } = JSON.parse((await execute(command)).stdout) as FleetMemory;
+    const [first, last] = running.map(({ memory }) => memory.pssKib);
+    each.push((last - first) / (many - few) / KIB_PER_MIB);
+  }
+  return [measureAlone({ name: "memory: each further, paused", unit: "MiB", budget: 0.5 }, each)];
 }
 
 /** QEMU with its guest's memory under a name, as memoryOf needs it. */
@@ -93,5 +106,9 @@ async function benchProcesses({ smoke }: BenchOptions): Promise<Measure[]> {
 }
 
 export async function benchMemory(options: BenchOptions): Promise<Measure[]> {
-  return [...(await benchFleet(options)), ...(await benchProcesses(options))];
+  return [
+    ...(await benchFleet(options)),
+    ...(await benchPaused(options)),
+    ...(await benchProcesses(options)),
+  ];
 }

@@ -1,7 +1,7 @@
 /**
  * Subject: what more and more idle microVMs in one process occupy, outside of their guests' memory.
  *
- * `node fleet-memory.js KERNEL 1,10,50` prints one line of JSON (FleetMemory).
+ * `node fleet-memory.js KERNEL 1,10,50 [paused]` prints one line of JSON (FleetMemory).
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { MicroVm } from "../../src/index.js";
@@ -18,7 +18,7 @@ export interface FleetMemory {
 /** How long after the last start the process has to calm down: it trims its threads after 3 s. */
 const SETTLE_MS = 4000;
 
-const [kernel, countsText] = process.argv.slice(2);
+const [kernel, countsText, state] = process.argv.slice(2);
 const base = memoryOf("self");
 const vms: MicroVm[] = [];
 
@@ -30,6 +30,7 @@ async function startOne(): Promise<void> {
   });
   await vm.start();
   await answered;
+  if (state === "paused") await vm.pause();
 }
 
 const running: { count: number; memory: ProcessMemory }[] = [];
