@@ -2,6 +2,7 @@
  * Door 1 over a machine that is none: what it was asked to do is kept, and its phase changes at once.
  */
 import type { DriveChange } from "../../src/actors/config.js";
+import type { NetworkInterfaceChange } from "../../src/actors/config-net.js";
 import { FirecrackerDoor } from "../../src/api/firecracker/door.js";
 import { type Draft, EMPTY_DRAFT } from "../../src/api/firecracker/draft.js";
 import type { FirecrackerLog, LogLevel } from "../../src/api/firecracker/log.js";
@@ -45,6 +46,10 @@ export class FakeTarget implements FirecrackerTarget {
 
   async updateDrive(id: string, change: DriveChange) {
     this.#call(["drive", id, change]);
+  }
+
+  updateInterface(id: string, change: NetworkInterfaceChange) {
+    this.#call(["interface", id, change]);
   }
 
   #call(what: unknown): void {

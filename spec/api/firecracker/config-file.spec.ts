@@ -79,9 +79,18 @@ describe("applyConfigFile", () => {
     expect(target.draft.cpuConfig).toEqual(template);
   });
 
+  it("adds the vsock device and network interfaces, or says what is wrong with them", async () => {
+    const target = await applied({ ...SMALLEST, vsock: { guest_cid: 3, uds_path: "v.sock" } });
+    expect(target.draft.vsock).toEqual({ guest_cid: 3, uds_path: "v.sock" });
+    const interfaces = [{ iface_id: "eth0", host_dev_name: "estalo-nowhere" }];
+    await expect(applied({ ...SMALLEST, "network-interfaces": interfaces })).rejects.toMatchObject({
+      code: "ERR_ESTALO_CONFIG_INVALID",
+      message: expect.stringContaining("Open tap device failed: No such device"),
+      data: { field: "network-interfaces" },
+    });
+  });
+
   it.each([
-    ["network-interfaces", [{ iface_id: "eth0", host_dev_name: "tap0" }]],
-    ["vsock", { guest_cid: 3, uds_path: "v.sock" }],
     ["balloon", { amount_mib: 1, deflate_on_oom: true }],
     ["mmds-config", { network_interfaces: ["eth0"] }],
     ["pmem", [{ id: "p", path_on_host: "p.img" }]],

@@ -281,9 +281,6 @@ describe("FirecrackerDoor", () => {
 
   it("says which device is missing, for each operation on one", async () => {
     const bodies: Readonly<Record<string, unknown>> = {
-      putGuestNetworkInterfaceByID: { iface_id: "x", host_dev_name: "tap0", guest_mac: null },
-      patchGuestNetworkInterfaceByID: { iface_id: "x" },
-      putGuestVsock: { guest_cid: 3, uds_path: "v.sock" },
       putBalloon: { amount_mib: 1, deflate_on_oom: true },
       patchBalloon: { amount_mib: 1 },
       patchBalloonStatsInterval: { stats_polling_interval_s: 1 },
@@ -301,7 +298,7 @@ describe("FirecrackerDoor", () => {
       },
     };
     const missing = FIRECRACKER_OPERATIONS.filter(({ tag }) => tag === "Missing");
-    expect(missing.length).toBeGreaterThan(20);
+    expect(missing.length).toBeGreaterThan(3);
     for (const { operationId, method, path, when } of missing) {
       const { send, target } = fakeDoor();
       target.phase = when === "after boot" ? "Running" : "Not started";

@@ -36,6 +36,20 @@ const FULL: Draft = {
     }),
     drive("data"),
   ],
+  interfaces: [
+    {
+      iface_id: "eth0",
+      host_dev_name: "tap0",
+      guest_mac: "06:00:00:00:00:01",
+      mtu: 1400,
+      rx_rate_limiter: null,
+      tx_rate_limiter: {
+        bandwidth: null,
+        ops: { size: 5, refill_time: 6, one_time_burst: null },
+      },
+    },
+  ],
+  vsock: { guest_cid: 7, uds_path: "v.sock" },
   entropy: {
     rate_limiter: { bandwidth: { size: 1, refill_time: 2, one_time_burst: 3 }, ops: null },
   },
@@ -54,6 +68,17 @@ describe("toMicroVmConfig", () => {
       hugePages: true,
       cpuTemplate: { msr_modifiers: [] },
       entropy: { rateLimiter: { bandwidth: { size: 1, refillTimeMs: 2, oneTimeBurst: 3 } } },
+      networkInterfaces: [
+        {
+          id: "eth0",
+          tap: "tap0",
+          mac: "06:00:00:00:00:01",
+          mtu: 1400,
+          rxRateLimiter: {},
+          txRateLimiter: { ops: { size: 5, refillTimeMs: 6, oneTimeBurst: 0 } },
+        },
+      ],
+      vsock: { guestCid: 7, udsPath: "v.sock" },
       drives: [
         {
           id: "root",
@@ -85,6 +110,7 @@ describe("toMicroVmConfig", () => {
       smt: false,
       hugePages: false,
       drives: [],
+      networkInterfaces: [],
       entropy: false,
     });
   });

@@ -16,6 +16,7 @@ import { type Draft, EMPTY_DRAFT, toMicroVmConfig } from "./draft.js";
 import { Fault } from "./faults.js";
 import { type FirecrackerLog, SILENT_LOG } from "./log.js";
 import { MISSING_SECTIONS, missingFault } from "./missing-devices.js";
+import { NetworkInterface, Vsock } from "./network-schemas.js";
 import { FIRECRACKER_OPERATIONS } from "./operations.js";
 import * as schemas from "./schemas.js";
 import type { Diagnostics, FirecrackerTarget } from "./target.js";
@@ -35,8 +36,8 @@ const ConfigFile = Type.Object(
     "machine-config": option(schemas.MachineConfiguration),
     metrics: option(schemas.Metrics),
     "mmds-config": anything,
-    "network-interfaces": anything,
-    vsock: anything,
+    "network-interfaces": option(Type.Array(NetworkInterface)),
+    vsock: option(Vsock),
     entropy: option(schemas.Entropy),
     pmem: anything,
     "memory-hotplug": anything,
@@ -83,6 +84,10 @@ export async function applyConfigFile(
   await apply.run("cpu-config", "/cpu-config", cpuConfigOf(file["cpu-config"]));
   await apply.run("boot-source", "/boot-source", file["boot-source"]);
   for (const drive of file.drives) await apply.run("drives", "/drives/{drive_id}", drive);
+  for (const one of file["network-interfaces"] ?? []) {
+    await apply.run("network-interfaces", "/network-interfaces/{iface_id}", one);
+  }
+  await apply.run("vsock", "/vsock", file.vsock);
   for (const [section, device] of Object.entries(MISSING_SECTIONS)) {
     if (isGiven(file[section as keyof ConfigFileJson])) {
       throw invalid(section, missingFault(device).message);
@@ -146,6 +151,7 @@ class DraftOnly implements FirecrackerTarget {
   pause = refuseCall;
   resume = refuseCall;
   updateDrive = refuseCall;
+  updateInterface = refuseCall;
   sendCtrlAltDelete = () => false;
 }
 

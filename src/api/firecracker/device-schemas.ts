@@ -5,36 +5,6 @@
 import Type from "typebox";
 import { choice, closed, option, RateLimiter, struct, uint } from "./schemas.js";
 
-export const NetworkInterface = Type.Object(
-  {
-    iface_id: Type.String(),
-    host_dev_name: Type.String({ description: "A TAP device." }),
-    guest_mac: option(Type.String({ pattern: "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$" })),
-    mtu: option(uint(16, "68 to 65535.")),
-    rx_rate_limiter: option(RateLimiter),
-    tx_rate_limiter: option(RateLimiter),
-  },
-  { ...closed, title: "NetworkInterface", ...struct("NetworkInterfaceConfig") },
-);
-
-export const NetworkInterfaceUpdate = Type.Object(
-  {
-    iface_id: Type.String(),
-    rx_rate_limiter: option(RateLimiter),
-    tx_rate_limiter: option(RateLimiter),
-  },
-  { ...closed, title: "PartialNetworkInterface", ...struct("NetworkInterfaceUpdateConfig") },
-);
-
-export const Vsock = Type.Object(
-  {
-    guest_cid: uint(32, "3 or more."),
-    uds_path: Type.String(),
-    vsock_id: option(Type.String({ description: "Deprecated." })),
-  },
-  { ...closed, title: "Vsock", ...struct("VsockDeviceConfig") },
-);
-
 export const Balloon = Type.Object(
   {
     amount_mib: uint(32),

@@ -3,6 +3,12 @@
  * the same as a configuration of the library. A draft is never changed, only replaced.
  */
 import type { CheckedConfig, DriveConfig, MicroVmConfig } from "../../actors/config.js";
+import {
+  type CheckedInterface,
+  formatMac,
+  type NetworkInterfaceConfig,
+} from "../../actors/config-net.js";
+import type { CheckedVsock, VsockConfig } from "../../actors/config-vsock.js";
 import { fromLimiter, shownLimiter, toBucket, toLimiter } from "./rate-limiters.js";
 import type {
   BootSourceJson,
@@ -31,6 +37,22 @@ export interface Drive {
   readonly socket: null;
 }
 
+/** A network interface with nothing left open, as `GET /vm/config` shows it. */
+export interface Interface {
+  readonly iface_id: string;
+  readonly host_dev_name: string;
+  readonly guest_mac: string | null;
+  readonly mtu: number | null;
+  readonly rx_rate_limiter: RateLimiterJson | null;
+  readonly tx_rate_limiter: RateLimiterJson | null;
+}
+
+/** The vsock device, as `GET /vm/config` shows it. */
+export interface Vsock {
+  readonly guest_cid: number;
+  readonly uds_path: string;
+}
+
 /** See the file's header. */
 export interface Draft {
   readonly machine: Machine;
@@ -38,6 +60,8 @@ export interface Draft {
   readonly cpuConfig: CpuConfigJson | undefined;
   /** The root drive is the first. */
   readonly drives: readonly Drive[];
+  readonly interfaces: readonly Interface[];
+  readonly vsock: Vsock | undefined;
   readonly entropy: EntropyJson | undefined;
   /** Not told by `GET /vm/config`, as in Firecracker. */
   readonly serial: SerialJson | undefined;
@@ -55,6 +79,8 @@ export const EMPTY_DRAFT: Draft = {
   bootSource: undefined,
   cpuConfig: undefined,
   drives: [],
+  interfaces: [],
+  vsock: undefined,
   entropy: undefined,
   serial: undefined,
 };
@@ -87,6 +113,15 @@ export function withDrive(drives: readonly Drive[], drive: Drive): readonly Driv
   return replaced.with(0, drive).with(index, drives[0]);
 }
 
+/** The interfaces with this one in the place of its id's, or added. */
+export function withInterface(
+  interfaces: readonly Interface[],
+  one: Interface,
+): readonly Interface[] {
+  const index = interfaces.findIndex(({ iface_id }) => iface_id === one.iface_id);
+  return index < 0 ? [...interfaces, one] : interfaces.with(index, one);
+}
+
 /** What `GET /vm/config` answers. */
 export function fullConfig(draft: Draft, isStarted: boolean): FullVmConfigJson {
   const { bootSource } = draft;
@@ -104,8 +139,8 @@ export function fullConfig(draft: Draft, isStarted: boolean): FullVmConfigJson {
     "machine-config": draft.machine,
     metrics: null,
     "mmds-config": null,
-    "network-interfaces": [],
-    vsock: null,
+    "network-interfaces": draft.interfaces.map((one) => ({ ...one })),
+    vsock: draft.vsock ?? null,
     entropy: draft.entropy ?? null,
     pmem: [],
     "memory-hotplug": null,
@@ -123,6 +158,8 @@ export function toMicroVmConfig(draft: Draft): MicroVmConfig {
     hugePages: machine.huge_pages === "2M",
     drives: draft.drives.map(toDriveConfig),
     entropy: entropy === undefined ? false : { rateLimiter: toLimiter(entropy.rate_limiter) },
+    networkInterfaces: draft.interfaces.map(toInterfaceConfig),
+    ...(draft.vsock === undefined ? {} : { vsock: toVsockConfig(draft.vsock) }),
     ...(bucket == null ? {} : { serial: { rateLimiter: toBucket(bucket) } }),
     ...(bootSource === undefined ? {} : toBootConfig(bootSource)),
     ...(cpuConfig === undefined ? {} : { cpuTemplate: cpuConfig }),
@@ -152,6 +189,37 @@ function toDriveConfig(drive: Drive): DriveConfig {
   };
 }
 
+function toInterfaceConfig(one: Interface): NetworkInterfaceConfig {
+  return {
+    id: one.iface_id,
+    tap: one.host_dev_name,
+    ...(one.guest_mac === null ? {} : { mac: one.guest_mac }),
+    ...(one.mtu === null ? {} : { mtu: one.mtu }),
+    rxRateLimiter: toLimiter(one.rx_rate_limiter),
+    txRateLimiter: toLimiter(one.tx_rate_limiter),
+  };
+}
+
+function toVsockConfig({ guest_cid, uds_path }: Vsock): VsockConfig {
+  return { guestCid: guest_cid, udsPath: uds_path };
+}
+
+function fromInterface(one: CheckedInterface): Interface {
+  return {
+    iface_id: one.id,
+    host_dev_name: one.tap,
+    guest_mac: formatMac(one.mac),
+    mtu: one.mtu ?? null,
+    rx_rate_limiter: fromLimiter(one.rxRateLimiter),
+    tx_rate_limiter: fromLimiter(one.txRateLimiter),
+  };
+}
+
+function fromVsock(vsock: CheckedVsock | undefined): Vsock | undefined {
+  if (vsock?.udsPath === undefined) return undefined;
+  return { guest_cid: vsock.guestCid, uds_path: vsock.udsPath };
+}
+
 /** A draft of a configuration that came another way; what Firecracker cannot say is lost. */
 export function fromConfig(config: CheckedConfig): Draft {
   return {
@@ -179,6 +247,8 @@ export function fromConfig(config: CheckedConfig): Draft {
       io_engine: drive.ioEngine === "io_uring" ? "Async" : "Sync",
       socket: null,
     })),
+    interfaces: config.networkInterfaces.map(fromInterface),
+    vsock: fromVsock(config.vsock),
     entropy:
       config.entropy === undefined
         ? undefined

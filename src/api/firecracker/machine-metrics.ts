@@ -7,6 +7,7 @@ import {
   blockGroup,
   type MetricsGroup,
   type MetricsGroups,
+  netGroup,
 } from "./metrics-fields.js";
 
 type MachineCounters = MicrovmSupervisor["metrics"];
@@ -41,6 +42,13 @@ export class MachineMetrics {
       addGroup(groups.block, drive);
       groups[`block_${id}`] = group;
     }
+    for (const [id, one] of Object.entries(counters.networkInterfaces)) {
+      const group = netGroup();
+      addGroup(group, one);
+      addGroup(groups.net, one);
+      groups[`net_${id}`] = group;
+    }
+    if (counters.vsock !== undefined) addGroup(groups.vsock, counters.vsock);
   }
 
   #total(key: string, raw: number): number {

@@ -4,6 +4,7 @@
  * A start that fails leaves the draft as it was, to be corrected and started again.
  */
 import type { DriveChange } from "../../actors/config.js";
+import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { MicroVmExit } from "../../actors/messages.js";
 import type { MicrovmSupervisor } from "../../actors/microvm-supervisor.js";
 import { EstaloError } from "../../errors.js";
@@ -104,6 +105,10 @@ export class VmmMachine implements FirecrackerTarget {
 
   async updateDrive(id: string, change: DriveChange): Promise<void> {
     await this.#running().updateDrive(id, change);
+  }
+
+  updateInterface(id: string, change: NetworkInterfaceChange): void {
+    this.#running().devices.interfaces.update(id, change);
   }
 
   /** Ends the machine at once; fulfilled when nothing of it is left, also when it was never started. */

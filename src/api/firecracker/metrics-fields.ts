@@ -42,6 +42,19 @@ export function blockGroup(): MetricsGroup {
   };
 }
 
+/** Fields of `net` and of `net_<id>`. */
+export function netGroup(): MetricsGroup {
+  return {
+    ...zeros(`activate_fails cfg_fails no_rx_avail_buffer no_tx_avail_buffer event_fails
+      rx_queue_event_count rx_event_rate_limiter_count rx_rate_limiter_throttled
+      rx_tap_event_count rx_bytes_count rx_packets_count rx_fails rx_count tap_read_fails
+      tap_write_fails tx_bytes_count tx_malformed_frames tx_fails tx_count tx_packets_count
+      tx_queue_event_count tx_rate_limiter_event_count tx_rate_limiter_throttled
+      tx_spoofed_mac_count tx_remaining_reqs_count`),
+    ...aggregates("tap_write_agg"),
+  };
+}
+
 /** Every group with every value 0, but for those of single devices. */
 export function zeroGroups(): MetricsGroups {
   return {
@@ -62,15 +75,7 @@ export function zeroGroups(): MetricsGroups {
     mmds: zeros(`rx_accepted rx_accepted_err rx_accepted_unusual rx_bad_eth rx_invalid_token
       rx_no_token rx_count tx_bytes tx_count tx_errors tx_frames connections_created
       connections_destroyed`),
-    net: {
-      ...zeros(`activate_fails cfg_fails no_rx_avail_buffer no_tx_avail_buffer event_fails
-        rx_queue_event_count rx_event_rate_limiter_count rx_rate_limiter_throttled
-        rx_tap_event_count rx_bytes_count rx_packets_count rx_fails rx_count tap_read_fails
-        tap_write_fails tx_bytes_count tx_malformed_frames tx_fails tx_count tx_packets_count
-        tx_queue_event_count tx_rate_limiter_event_count tx_rate_limiter_throttled
-        tx_spoofed_mac_count tx_remaining_reqs_count`),
-      ...aggregates("tap_write_agg"),
-    },
+    net: netGroup(),
     patch_api_requests: {},
     put_api_requests: {},
     seccomp: zeros("num_faults"),

@@ -9,8 +9,6 @@ import { NO_CONTENT, type Operation } from "./operation.js";
 
 /** What is missing, by the words of its refusal and its section in a configuration file. */
 export const MISSING_SECTIONS: Readonly<Record<string, string>> = {
-  "network-interfaces": "network device",
-  vsock: "vsock device",
   balloon: "balloon device",
   "mmds-config": "metadata service",
   pmem: "persistent memory device",
@@ -37,17 +35,6 @@ interface Row {
 }
 
 const PMEM_ID = { field: "id", mismatch: () => ID_MISMATCH } as const;
-const NETWORK_ID = {
-  field: "iface_id",
-  mismatch: (path: string, body: string) =>
-    `The id from the path [${path}] does not match the id from the body [${body}]!`,
-} as const;
-
-const NETWORK = {
-  path: "/network-interfaces/{iface_id}",
-  device: "network device",
-  id: NETWORK_ID,
-};
 const PMEM = { path: "/pmem/{id}", device: "persistent memory device", id: PMEM_ID };
 const BALLOON = { device: "balloon device" };
 const MEMORY = {
@@ -59,9 +46,6 @@ const MMDS = { device: "metadata service", counter: "mmds" };
 
 // biome-ignore format: one row for each operation
 const ROWS: readonly Row[] = [
-  { ...NETWORK, operationId: "putGuestNetworkInterfaceByID", method: "PUT", when: "before boot", body: schemas.NetworkInterface, counter: "network" },
-  { ...NETWORK, operationId: "patchGuestNetworkInterfaceByID", method: "PATCH", when: "after boot", body: schemas.NetworkInterfaceUpdate, counter: "network" },
-  { operationId: "putGuestVsock", method: "PUT", path: "/vsock", device: "vsock device", when: "before boot", body: schemas.Vsock, counter: "vsock" },
   { ...BALLOON, operationId: "putBalloon", method: "PUT", path: "/balloon", when: "before boot", body: schemas.Balloon },
   { ...BALLOON, operationId: "describeBalloonConfig", method: "GET", path: "/balloon", when: "always", reply: schemas.Balloon },
   { ...BALLOON, operationId: "patchBalloon", method: "PATCH", path: "/balloon", when: "after boot", body: schemas.BalloonUpdate },

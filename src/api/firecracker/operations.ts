@@ -5,11 +5,13 @@ import { BOOT_OPERATIONS } from "./boot.js";
 import { DEVICE_OPERATIONS } from "./devices.js";
 import { INSTANCE_OPERATIONS } from "./instance.js";
 import { MISSING_OPERATIONS } from "./missing-devices.js";
+import { NETWORK_OPERATIONS } from "./network.js";
 import type { Operation } from "./operation.js";
 
 export const FIRECRACKER_OPERATIONS: readonly Operation[] = [
   ...INSTANCE_OPERATIONS,
   ...BOOT_OPERATIONS,
   ...DEVICE_OPERATIONS,
+  ...NETWORK_OPERATIONS,
   ...MISSING_OPERATIONS,
 ];

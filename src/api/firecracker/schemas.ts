@@ -217,6 +217,19 @@ export const Metrics = Type.Object(
   { title: "Metrics", ...struct("MetricsConfig") },
 );
 
+const shown = Type.Union([RateLimiter, Type.Null()]);
+
+const FullInterface = Type.Object({
+  iface_id: Type.String(),
+  host_dev_name: Type.String(),
+  guest_mac: Type.Union([Type.String(), Type.Null()]),
+  mtu: Type.Union([uint(16), Type.Null()]),
+  rx_rate_limiter: shown,
+  tx_rate_limiter: shown,
+});
+
+const FullVsock = Type.Object({ guest_cid: uint(32), uds_path: Type.String() });
+
 /** `GET /vm/config` of what this build has; what it lacks is null or empty. */
 export const FullVmConfiguration = Type.Object(
   {
@@ -235,8 +248,8 @@ export const FullVmConfiguration = Type.Object(
     "machine-config": MachineConfiguration,
     metrics: Type.Null(),
     "mmds-config": Type.Null(),
-    "network-interfaces": Type.Array(Type.Object({})),
-    vsock: Type.Null(),
+    "network-interfaces": Type.Array(FullInterface),
+    vsock: Type.Union([FullVsock, Type.Null()]),
     entropy: Type.Union([Entropy, Type.Null()]),
     pmem: Type.Array(Type.Object({})),
     "memory-hotplug": Type.Null(),

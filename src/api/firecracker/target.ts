@@ -2,6 +2,7 @@
  * What door 1 needs of a machine: `estalo vmm` gives it the one of its process, a server one of its fleet.
  */
 import type { DriveChange } from "../../actors/config.js";
+import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { Draft } from "./draft.js";
 import type { LoggerJson, MetricsJson } from "./schemas.js";
 
@@ -32,5 +33,7 @@ export interface FirecrackerTarget {
   sendCtrlAltDelete(): boolean;
   /** Changes a drive of the running machine; a path is opened again also when it is the same. */
   updateDrive(id: string, change: DriveChange): Promise<void>;
+  /** Changes limits of a network interface of the running machine. */
+  updateInterface(id: string, change: NetworkInterfaceChange): void | Promise<void>;
   readonly diagnostics?: Diagnostics;
 }
