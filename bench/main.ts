@@ -1,5 +1,5 @@
 /**
- * The benches' entry: `npm run bench -- [--smoke] [exits queues starts memory trace api]`.
+ * The benches' entry: `npm run bench -- [--smoke] [exits queues starts memory trace api vmm]`.
  *
  * Prints each measure when it is there, and writes all of them to bench/results/ (a full run) or build/bench/
  * (a part of it, or a smoke run). Ends with status 1 when a bench could not run; never for a figure.
@@ -13,6 +13,7 @@ import { benchMemory } from "./memory.bench.js";
 import { benchQueues } from "./queue.bench.js";
 import { benchStarts } from "./start.bench.js";
 import { benchTrace } from "./trace.bench.js";
+import { benchVmm } from "./vmm.bench.js";
 
 const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Measure[]>>> = {
   exits: benchExits,
@@ -21,6 +22,7 @@ const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Measur
   memory: benchMemory,
   trace: benchTrace,
   api: benchApi,
+  vmm: benchVmm,
 };
 
 /** What the figures depend on. */
