@@ -10,7 +10,6 @@ import type { Writable } from "node:stream";
 import { defaultGuest } from "../actors/default-guest.js";
 import { EXIT_FAILURE, EXIT_TIMEOUT } from "../actors/exit-code.js";
 import type { MicroVmEvent, MicroVmExit } from "../actors/messages.js";
-import { readFirecrackerConfig } from "../api/firecracker/config-file.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import { MicroVm } from "../microvm.js";
 import { type Attachment, attach } from "./attachment.js";
@@ -47,6 +46,8 @@ export async function run(options: RunOptions): Promise<number> {
 
 async function planRun(options: RunOptions): Promise<RunPlan> {
   if (options.configFile !== undefined) {
+    // Its schemas are as much to load as all the rest.
+    const { readFirecrackerConfig } = await import("../api/firecracker/config-file.js");
     const config = await readFirecrackerConfig(options.configFile);
     const { name } = options;
     return { mode: "console", config: name === undefined ? config : { ...config, id: name } };
