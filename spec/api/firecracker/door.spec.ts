@@ -1,5 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { bodyTooLarge, parserFault } from "../../../src/api/firecracker/door.js";
 import { FIRECRACKER_OPERATIONS } from "../../../src/api/firecracker/operations.js";
@@ -546,11 +547,53 @@ describe("FirecrackerDoor", () => {
   });
 
   it("answers a mistake of ours with 500, and goes on", async () => {
-    const { send, target } = fakeDoor();
+    const { send, target, log } = fakeDoor();
     target.phase = "Running";
     target.failure = new TypeError("x is undefined");
-    expect((await send("PATCH", "/vm", { state: "Paused" })).status).toBe(500);
+    const reply = await send("PATCH", "/vm", { state: "Paused" });
+    expect(reply.status).toBe(500);
+    expect(reply.body).not.toContain("undefined");
+    expect(log.lines.join()).toContain("x is undefined");
     expect((await send("PATCH", "/vm", { state: "Paused" })).status).toBe(204);
+  });
+});
+
+describe("FirecrackerDoor, given anything", () => {
+  const fields = FIRECRACKER_OPERATIONS.flatMap(({ body }) =>
+    Object.keys((body as { properties?: object } | undefined)?.properties ?? {}),
+  );
+  const words = ["InstanceStart", "Paused", "Resumed", "None", "2M", "a", KERNEL, DISK, GONE, "\0"];
+  const { value } = fc.letrec((tie) => ({
+    value: fc.oneof(
+      { depthSize: "small" },
+      fc.constantFrom(null, true, false, 0, 1, 2, 300, -1, 1.5, 2 ** 53, ...words),
+      fc.string(),
+      fc.array(tie("value"), { maxLength: 3 }),
+      fc.dictionary(fc.constantFrom("x", ...fields), tie("value"), { maxKeys: 5 }),
+    ),
+  }));
+  const request = fc.tuple(
+    fc.constantFrom(...FIRECRACKER_OPERATIONS),
+    fc.oneof(fc.constant(undefined), value, fc.string()),
+  );
+
+  it("answers 200, 204 or 400, in JSON, and forgets nobody", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(request, { maxLength: 8 }), async (requests) => {
+        const { send } = fakeDoor();
+        const replies = await Promise.all(
+          requests.map(([{ method, path }, body]) =>
+            send(method, path.replace(/\{\w+\}/, "a"), body),
+          ),
+        );
+        for (const reply of replies) {
+          expect([200, 204, 400]).toContain(reply.status);
+          expect(jsonOf(reply) === undefined).toBe(reply.status === 204);
+          if (reply.status === 400) expect(reply.body).not.toMatch(/\bat .+:\d+:\d+/);
+        }
+      }),
+      { numRuns: 300 },
+    );
   });
 });
 

@@ -124,8 +124,6 @@ describe("MachineMetrics", () => {
   const vcpu = { exitIoIn: 1, exitIoOut: 2, exitMmioRead: 3, exitMmioWrite: 4 };
   const counters = (change: object = {}) => ({
     vcpus: [{ ...vcpu, exitOther: 0, kicks: 0 }],
-    networkInterfaces: {},
-    vsock: undefined,
     drives: {},
     networkInterfaces: {},
     vsock: undefined,

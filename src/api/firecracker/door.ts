@@ -27,6 +27,8 @@ const REPLY_SITE = "api_server::reply";
 const FAULT_SITE = "api_server::fault";
 const DEPRECATION_SITE = "api_server::deprecation";
 
+const BUG_TEXT = "A mistake in Estalo, not in the request; the log has it.";
+
 const BY_PLACE: ReadonlyMap<string, Operation> = new Map(
   FIRECRACKER_OPERATIONS.map((operation) => [`${operation.method} ${operation.path}`, operation]),
 );
@@ -123,7 +125,8 @@ export class FirecrackerDoor {
     const text = isFault ? error.message : known.message;
     const name = status === 400 ? "400 Bad Request" : String(status);
     this.#log.write("Error", FAULT_SITE, `Received Error. Status code: ${name}. Message: ${text}`);
-    return { status, body: JSON.stringify({ fault_message: text }) };
+    // Where in the program it happened is the log's to know.
+    return { status, body: JSON.stringify({ fault_message: isBug ? BUG_TEXT : text }) };
   }
 }
 

@@ -3,7 +3,7 @@
  * Firecracker 1.16, src/firecracker/src/api_server/parsed_request.rs and the error types of src/vmm.
  */
 import { constants } from "node:os";
-import { EstaloError, toEstaloError } from "../../errors.js";
+import { EstaloError } from "../../errors.js";
 
 /** A request that is refused: the status and the `fault_message` of its reply. */
 export class Fault extends Error {
@@ -62,7 +62,9 @@ const SYSTEM_ERRORS: Readonly<Record<string, string>> = {
 export function hostText(error: unknown): string {
   const code = errnoOf(error);
   const text = code === undefined ? undefined : SYSTEM_ERRORS[code];
-  if (code === undefined || text === undefined) return toEstaloError(error).message;
+  if (code === undefined || text === undefined) {
+    return error instanceof Error ? error.message : String(error);
+  }
   const number = constants.errno[code as keyof typeof constants.errno];
   return `${text} (os error ${number})`;
 }
