@@ -10,11 +10,13 @@
         "src/native/io_uring.cc",
         "src/native/kvm.cc",
         "src/native/kvm_core.c",
+        "src/native/kvm_stats.c",
         "src/native/poller.cc",
         "src/native/tap.cc",
         "src/native/uring.c",
         "src/native/vcpu.cc",
         "src/native/vcpu_loop.c",
+        "src/native/vcpu_stats.cc",
         "src/native/vm.cc"
       ],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_DISABLE_CPP_EXCEPTIONS"],

@@ -18,6 +18,17 @@ describe("EventFd", () => {
     event.close();
   });
 
+  it("gives how often it was signalled since the last time, and 0 when it was not", () => {
+    const event = new (native().EventFd)();
+    for (let i = 0; i < 3; i++) event.signal();
+    expect(event.take()).toBe(3);
+    expect(event.take()).toBe(0);
+    event.signal();
+    expect(event.take()).toBe(1);
+    event.close();
+    expect(() => event.take()).toThrow(expect.objectContaining({ code: "EBADF" }));
+  });
+
   it("has no descriptor and takes no signal once it is closed, and closes once", () => {
     const event = new (native().EventFd)();
     event.close();

@@ -13,6 +13,7 @@
 #include "shared_layout.h"
 #include "tap.h"
 #include "vcpu.h"
+#include "vcpu_stats.h"
 #include "vm.h"
 
 namespace estalo {
@@ -59,7 +60,12 @@ static Napi::Object SharedNumbers(Napi::Env env) {
       {"TRACE_RECORD_SIZE_BYTES_OFFSET", offsetof(struct estalo_trace_record, size_bytes)},
       {"TRACE_RECORD_IS_WRITE_OFFSET", offsetof(struct estalo_trace_record, is_write)},
       {"TRACE_RECORD_COUNT_OFFSET", offsetof(struct estalo_trace_record, count)},
+      {"TRACE_RECORD_VCPU_OFFSET", offsetof(struct estalo_trace_record, vcpu)},
+      {"TRACE_NO_VCPU", ESTALO_TRACE_NO_VCPU},
+      {"WATCH_RIP", ESTALO_WATCH_RIP},
+      {"WATCH_TIME", ESTALO_WATCH_TIME},
       {"EXIT_KICKED", ESTALO_EXIT_KICKED},
+      {"EXIT_NOTIFY", ESTALO_EXIT_NOTIFY},
   };
   for (const auto& entry : layout) {
     numbers.Set(entry.name, Napi::Number::New(env, static_cast<double>(entry.value)));
@@ -72,6 +78,7 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("Vm", Vm::Define(env));
   exports.Set("Vcpu", Vcpu::Define(env));
   exports.Set("VcpuRunner", VcpuRunner::Define(env));
+  exports.Set("VcpuStats", VcpuStats::Define(env));
   exports.Set("GuestMapping", GuestMappingObject::Define(env));
   exports.Set("ImageFile", ImageFile::Define(env));
   exports.Set("EventFd", EventFd::Define(env));
@@ -79,6 +86,7 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("IoUring", IoUring::Define(env));
   exports.Set("Tap", Tap::Define(env));
   exports.Set("signalEventFd", Napi::Function::New<SignalEventFd>(env, "signalEventFd"));
+  exports.Set("sampleClocks", Napi::Function::New<SampleClocks>(env, "sampleClocks"));
   exports.Set("trimMemory", Napi::Function::New<TrimMemory>(env, "trimMemory"));
   exports.Set("numbers", SharedNumbers(env));
   Succeeded(env, "sigaction", estalo_vcpu_install_signal());

@@ -81,6 +81,15 @@ export interface NativeVcpuRunner {
 export interface NativeEventFd {
   readonly fd: number;
   signal(): void;
+  /** How often it was signalled since the last call, which makes it 0 again. */
+  take(): number;
+  close(): void;
+}
+
+/** KVM's own counters of one vCPU (KVM_GET_STATS_FD); also while it runs. */
+export interface NativeVcpuStats {
+  /** Fills one value for each name; 0 for a counter that this kernel has not. */
+  read(values: Float64Array): void;
   close(): void;
 }
 
@@ -159,6 +168,7 @@ export interface NativeAddon {
     trace: Uint32Array,
     threadName: string,
   ) => NativeVcpuRunner;
+  readonly VcpuStats: new (vcpuFd: number, names: readonly string[]) => NativeVcpuStats;
   readonly EventFd: new () => NativeEventFd;
   readonly Poller: new (ready: Uint32Array, callback: (count: number) => void) => NativePoller;
   readonly IoUring: new (
@@ -174,6 +184,8 @@ export interface NativeAddon {
     status: Int32Array,
   ) => NativeTap;
   readonly signalEventFd: (fd: number) => void;
+  /** TSC and CLOCK_MONOTONIC in nanoseconds, now: low word and high word of each. */
+  readonly sampleClocks: (words: Uint32Array) => void;
   readonly trimMemory: () => void;
   readonly numbers: Readonly<Record<string, number>>;
 }

@@ -18,10 +18,10 @@ void Add(Napi::Env env, int fd) {
 } // namespace
 
 Napi::Function EventFd::Define(Napi::Env env) {
-  return DefineClass(env, "EventFd",
-                     {InstanceAccessor<&EventFd::Fd>("fd"),
-                      InstanceMethod<&EventFd::Signal>("signal"),
-                      InstanceMethod<&EventFd::Close>("close")});
+  return DefineClass(
+      env, "EventFd",
+      {InstanceAccessor<&EventFd::Fd>("fd"), InstanceMethod<&EventFd::Signal>("signal"),
+       InstanceMethod<&EventFd::Take>("take"), InstanceMethod<&EventFd::Close>("close")});
 }
 
 EventFd::EventFd(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EventFd>(info) {
@@ -39,6 +39,16 @@ Napi::Value EventFd::Fd(const Napi::CallbackInfo& info) {
 
 void EventFd::Signal(const Napi::CallbackInfo& info) {
   Add(info.Env(), fd_.get());
+}
+
+Napi::Value EventFd::Take(const Napi::CallbackInfo& info) {
+  eventfd_t value = 0;
+  // EAGAIN: nobody has signalled since the last time.
+  if (eventfd_read(fd_.get(), &value) < 0 && errno != EAGAIN) {
+    ThrowErrno(info.Env(), "read eventfd", errno);
+    return {};
+  }
+  return Napi::Number::New(info.Env(), static_cast<double>(value));
 }
 
 void EventFd::Close(const Napi::CallbackInfo&) {

@@ -1,8 +1,8 @@
 /*
  * An eventfd and the poller that feeds eventfds to a Node event loop.
  *
- * new EventFd(): fd, signal(), close(). Thread: any one; `signalEventFd(fd)` is for threads that
- * borrowed the number.
+ * new EventFd(): fd, signal(), take(), close(). Thread: any one; `signalEventFd(fd)` is for threads
+ * that borrowed the number.
  */
 #ifndef ESTALO_EVENT_FD_H
 #define ESTALO_EVENT_FD_H
@@ -21,6 +21,7 @@ public:
 private:
   Napi::Value Fd(const Napi::CallbackInfo& info);
   void Signal(const Napi::CallbackInfo& info);
+  Napi::Value Take(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   FileDescriptor fd_;

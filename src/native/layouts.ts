@@ -28,8 +28,10 @@ export const KVM_CAP_SYNC_REGS = 74;
 export const KVM_CAP_IMMEDIATE_EXIT = 136;
 
 export const KVM_EXIT_IO = 2;
+export const KVM_EXIT_HYPERCALL = 3;
 export const KVM_EXIT_HLT = 5;
 export const KVM_EXIT_MMIO = 6;
+export const KVM_EXIT_IRQ_WINDOW_OPEN = 7;
 export const KVM_EXIT_SHUTDOWN = 8;
 export const KVM_EXIT_FAIL_ENTRY = 9;
 export const KVM_EXIT_INTR = 10;
@@ -37,6 +39,8 @@ export const KVM_EXIT_INTERNAL_ERROR = 17;
 export const KVM_EXIT_SYSTEM_EVENT = 24;
 /** Not KVM's: the run loop left because `pending` was set. */
 export const EXIT_KICKED = 0x10000;
+/** Not KVM's either: a queue notification that an ioeventfd took, in the device host's ring. */
+export const EXIT_NOTIFY = 0x10001;
 
 // Offsets in struct kvm_run, bytes.
 export const KVM_RUN_EXIT_REASON_OFFSET = 8;
@@ -63,6 +67,11 @@ export const VCPU_CONTROL_WATCH_OFFSET = 8;
 export const VCPU_CONTROL_EXITS_IO_IN_OFFSET = 12;
 export const VCPU_CONTROL_KICKS_OFFSET = 32;
 
+/** Bit of `watch`: the guest's RIP with each exit. */
+export const WATCH_RIP = 1;
+/** Bit of `watch`: when each exit was, and how long it took. */
+export const WATCH_TIME = 2;
+
 // struct estalo_trace_header and estalo_trace_record, bytes.
 export const TRACE_HEADER_BYTES = 64;
 export const TRACE_RECORD_BYTES = 64;
@@ -72,9 +81,12 @@ export const TRACE_RECORD_DATA_OFFSET = 8;
 export const TRACE_RECORD_RIP_OFFSET = 16;
 export const TRACE_RECORD_EXIT_TSC_OFFSET = 24;
 export const TRACE_RECORD_GUEST_TICKS_OFFSET = 32;
-export const TRACE_RECORD_HOST_TICKS_OFFSET = 36;
-export const TRACE_RECORD_REASON_OFFSET = 40;
-export const TRACE_RECORD_SIZE_BYTES_OFFSET = 44;
-export const TRACE_RECORD_IS_WRITE_OFFSET = 45;
-export const TRACE_RECORD_COUNT_OFFSET = 46;
+export const TRACE_RECORD_HOST_TICKS_OFFSET = 40;
+export const TRACE_RECORD_REASON_OFFSET = 48;
+export const TRACE_RECORD_COUNT_OFFSET = 52;
+export const TRACE_RECORD_SIZE_BYTES_OFFSET = 56;
+export const TRACE_RECORD_IS_WRITE_OFFSET = 57;
+export const TRACE_RECORD_VCPU_OFFSET = 58;
+/** In the device host's ring: nobody knows which vCPU it was. */
+export const TRACE_NO_VCPU = 0xffff;
 export const TRACE_BYTES = TRACE_HEADER_BYTES + TRACE_RECORDS * TRACE_RECORD_BYTES;

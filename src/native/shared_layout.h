@@ -32,10 +32,16 @@ struct estalo_vcpu_control {
 };
 ESTALO_STATIC_ASSERT(sizeof(struct estalo_vcpu_control) == 64, "one cache line");
 
+/* Bits of `watch`. Nobody watches: a record has neither times nor RIP, and costs no read of the
+ * TSC. */
 #define ESTALO_WATCH_RIP 1u /* record the guest's RIP with each exit (costs a register copy) */
+#define ESTALO_WATCH_TIME                                                                          \
+  2u /* record when it was and how long it took (costs two reads of the TSC) */
 
 /*
- * Trace ring of one vCPU: lossy, overwriting, the vCPU thread is its only writer.
+ * Trace ring of one vCPU: lossy, overwriting, the vCPU thread is its only writer. What no vCPU
+ * thread sees (doorbells, exits that KVM answered) goes to a ring of the same form that the device
+ * host writes while somebody watches.
  *
  *   [ header 64 B: written = number of records ever written ][ record 0 ][ record 1 ] … [ record
  * N-1 ]
@@ -54,20 +60,23 @@ struct estalo_trace_record {
   uint64_t address;     /* port or guest-physical address */
   uint64_t data;        /* value written, or the value the read was answered with */
   uint64_t rip;         /* with ESTALO_WATCH_RIP, else 0 */
-  uint64_t exit_tsc;    /* host TSC when KVM_RUN returned */
-  uint32_t guest_ticks; /* TSC ticks in KVM_RUN before this exit, saturated */
-  uint32_t host_ticks;  /* TSC ticks from this exit to the next KVM_RUN, saturated */
-  uint32_t reason;      /* KVM_EXIT_* */
-  uint8_t size_bytes;   /* 1, 2, 4, 8; 0 when it is not an access */
+  uint64_t exit_tsc;    /* host TSC when KVM_RUN returned; with ESTALO_WATCH_TIME, else 0 */
+  uint64_t guest_ticks; /* TSC ticks in KVM_RUN before this exit; 0 without ESTALO_WATCH_TIME */
+  uint64_t host_ticks;  /* TSC ticks from this exit to the next KVM_RUN; 0 when it ended the run */
+  uint32_t reason;      /* KVM_EXIT_*; KVM_EXIT_INTR: left for a signal; ESTALO_EXIT_NOTIFY */
+  uint32_t count; /* of a string port I/O; in the device host's ring, how many are told as one */
+  uint8_t size_bytes; /* 1, 2, 4, 8; 0 when it is not an access */
   uint8_t is_write;
-  uint8_t count; /* of a string port I/O, saturated */
-  uint8_t reserved0;
-  uint64_t reserved1;
-  uint64_t reserved2;
+  uint16_t vcpu; /* in the device host's ring only: whose, or ESTALO_TRACE_NO_VCPU */
+  uint32_t reserved;
 };
 ESTALO_STATIC_ASSERT(sizeof(struct estalo_trace_record) == 64, "one cache line");
 ESTALO_STATIC_ASSERT(offsetof(struct estalo_trace_record, exit_tsc) == 24, "no padding");
-ESTALO_STATIC_ASSERT(offsetof(struct estalo_trace_record, reason) == 40, "no padding");
+ESTALO_STATIC_ASSERT(offsetof(struct estalo_trace_record, vcpu) == 58, "no padding");
+
+/* Beside KVM_EXIT_*: a queue notification that an ioeventfd took (written by the device host). */
+#define ESTALO_EXIT_NOTIFY 0x10001u
+#define ESTALO_TRACE_NO_VCPU 0xffffu
 
 #define ESTALO_TRACE_RECORDS 1024u
 

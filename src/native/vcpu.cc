@@ -9,7 +9,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <vector>
-#include <x86intrin.h>
 
 #include "native_error.h"
 
@@ -240,7 +239,7 @@ void VcpuRunner::Release(const Napi::CallbackInfo&) {
 void VcpuRunner::LetGo() {
   if (mapping_.address() == nullptr) return;
   if (loop_.control != nullptr && loop_.trace != nullptr) {
-    estalo_vcpu_complete_record(&loop_, __rdtsc());
+    estalo_vcpu_complete_record(&loop_, 0);
     __atomic_store_n(&loop_.control->tid, 0u, __ATOMIC_SEQ_CST);
     prctl(PR_SET_NAME, "estalo-idle");
   }

@@ -41,42 +41,47 @@ int estalo_vcpu_kick(struct kvm_run* run, const struct estalo_vcpu_control* cont
   return 0;
 }
 
-static uint32_t saturate(uint64_t ticks) {
-  return ticks > UINT32_MAX ? UINT32_MAX : (uint32_t)ticks;
-}
-
-/* Opens a record for the exit that just happened; what JavaScript will answer is filled in by the
- * next entry. */
-static void record_exit(struct estalo_vcpu_loop* loop, uint64_t entered, uint64_t left) {
+/*
+ * Opens a record for the exit that just happened. An access is completed by the next entry, with
+ * what JavaScript answered; everything else is complete as it is, and published at once: it may be
+ * the last this vCPU does.
+ */
+static void record_exit(struct estalo_vcpu_loop* loop, uint32_t reason, uint32_t watch,
+                        uint64_t entered) {
+  uint64_t left = (watch & ESTALO_WATCH_TIME) ? __rdtsc() : 0;
   struct kvm_run* run = loop->run;
   struct estalo_vcpu_control* control = loop->control;
   struct estalo_trace_record* records = (struct estalo_trace_record*)(loop->trace + 1);
   struct estalo_trace_record* record = &records[loop->trace->written % ESTALO_TRACE_RECORDS];
   memset(record, 0, sizeof *record);
-  record->reason = run->exit_reason;
+  record->reason = reason;
+  record->count = 1;
   record->exit_tsc = left;
-  record->guest_ticks = saturate(left - entered);
-  switch (run->exit_reason) {
+  record->guest_ticks = left - entered;
+  if (watch & ESTALO_WATCH_RIP) record->rip = run->s.regs.regs.rip;
+  loop->open = record;
+  loop->left_tsc = left;
+  switch (reason) {
   case KVM_EXIT_IO:
     record->address = run->io.port;
     record->size_bytes = run->io.size;
     record->is_write = run->io.direction == KVM_EXIT_IO_OUT;
-    record->count = run->io.count > UINT8_MAX ? UINT8_MAX : (uint8_t)run->io.count;
+    record->count = run->io.count;
     *(record->is_write ? &control->exits_io_out : &control->exits_io_in) += 1;
-    break;
+    return;
   case KVM_EXIT_MMIO:
     record->address = run->mmio.phys_addr;
     record->size_bytes = (uint8_t)run->mmio.len;
     record->is_write = run->mmio.is_write;
-    record->count = 1;
     *(record->is_write ? &control->exits_mmio_write : &control->exits_mmio_read) += 1;
+    return;
+  case KVM_EXIT_INTR:
+    control->kicks += 1;
     break;
   default:
     control->exits_other += 1;
   }
-  if (control->watch & ESTALO_WATCH_RIP) record->rip = run->s.regs.regs.rip;
-  loop->open = record;
-  loop->left_tsc = left;
+  estalo_vcpu_complete_record(loop, left);
 }
 
 /* Completes the open record on the way back into the guest, and publishes it. */
@@ -91,7 +96,8 @@ void estalo_vcpu_complete_record(struct estalo_vcpu_loop* loop, uint64_t now) {
                            : (const void*)run->mmio.data;
     memcpy(&record->data, data, record->size_bytes);
   }
-  record->host_ticks = saturate(now - loop->left_tsc);
+  /* Both were taken, or it is not known: somebody began or ceased to watch in between. */
+  if (now != 0 && loop->left_tsc != 0) record->host_ticks = now - loop->left_tsc;
   __atomic_store_n(&loop->trace->written, loop->trace->written + 1, __ATOMIC_RELEASE);
 }
 
@@ -107,19 +113,19 @@ int estalo_vcpu_run(struct estalo_vcpu_loop* loop) {
   struct kvm_run* run = loop->run;
   struct estalo_vcpu_control* control = loop->control;
   for (;;) {
-    uint64_t entered = __rdtsc();
+    uint32_t watch = __atomic_load_n(&control->watch, __ATOMIC_RELAXED);
+    uint64_t entered = (watch & ESTALO_WATCH_TIME) ? __rdtsc() : 0;
     estalo_vcpu_complete_record(loop, entered);
     if (__atomic_load_n(&control->pending, __ATOMIC_SEQ_CST) != 0) return finish_access(loop);
-    run->kvm_valid_regs = (control->watch & ESTALO_WATCH_RIP) ? KVM_SYNC_X86_REGS : 0;
+    run->kvm_valid_regs = (watch & ESTALO_WATCH_RIP) ? KVM_SYNC_X86_REGS : 0;
     if (ioctl(loop->vcpu_fd, KVM_RUN, 0) < 0) {
       if (errno != EINTR && errno != EAGAIN) return -errno;
       /* Cleared before `pending` is read again above, so that no kick between the two is lost. */
       __atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-      control->kicks += 1;
+      record_exit(loop, KVM_EXIT_INTR, watch, entered);
       continue;
     }
-    if (run->exit_reason == KVM_EXIT_INTR) continue;
-    record_exit(loop, entered, __rdtsc());
-    return (int)run->exit_reason;
+    record_exit(loop, run->exit_reason, watch, entered);
+    if (run->exit_reason != KVM_EXIT_INTR) return (int)run->exit_reason;
   }
 }

@@ -35,7 +35,8 @@ struct estalo_vcpu_loop {
  */
 int estalo_vcpu_run(struct estalo_vcpu_loop* loop);
 
-/* Publishes the record of the last exit; for a vCPU that will not enter the guest again. */
+/* Publishes the record of the last exit; for a vCPU that will not enter the guest again (now_tsc
+ * 0). */
 void estalo_vcpu_complete_record(struct estalo_vcpu_loop* loop, uint64_t now_tsc);
 
 /* Makes a running vCPU leave KVM_RUN soon. Set `control->pending` first. 0 or -errno. */
