@@ -85,7 +85,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   "node:worker_threads": [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   comlink: [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   "better-sqlite3": [/^src\/actors\/fleet-store\.ts$/],
-  rxjs: [/^src\/actors\/(inspection|rate-limits)\.ts$/],
+  rxjs: [/^src\/actors\/(inspection|rate-limits|exit-stream)\.ts$/],
   "node:fs": [
     /^src\/boot\/boot-file\.ts$/,
     /^src\/actors\/(config|default-guest|drive-set|fleet-store|transport)\.ts$/,

@@ -15,6 +15,21 @@ export type { NetworkInterfaceChange, NetworkInterfaceConfig } from "./actors/co
 export type { VsockConfig } from "./actors/config-vsock.js";
 export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
 export type { EventJournal, FleetListener } from "./actors/event-journal.js";
+export {
+  EXIT_KINDS,
+  type ExitBatch,
+  type ExitColumns,
+  type ExitInfo,
+  type ExitKind,
+} from "./actors/exit-batch.js";
+export {
+  EXIT_FIELDS,
+  type ExitCounts,
+  type ExitField,
+  type ExitGroup,
+} from "./actors/exit-counts.js";
+export type { ExitFilter, ExitWatchOptions } from "./actors/exit-filter.js";
+export type { ExitCountOptions } from "./actors/exit-stream.js";
 export { Fleet, type FleetOptions } from "./actors/fleet.js";
 export type { FleetStopOptions } from "./actors/fleet-member.js";
 export type {

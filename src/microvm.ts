@@ -7,6 +7,10 @@ import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/conf
 import type { NetworkInterfaceChange } from "./actors/config-net.js";
 import type { Console } from "./actors/console.js";
 import { defaultGuestConfig } from "./actors/default-guest.js";
+import type { ExitBatch } from "./actors/exit-batch.js";
+import type { ExitCounts } from "./actors/exit-counts.js";
+import type { ExitWatchOptions } from "./actors/exit-filter.js";
+import type { ExitCountOptions } from "./actors/exit-stream.js";
 import { machinesReleased } from "./actors/machine.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
@@ -110,7 +114,34 @@ export class MicroVm implements AsyncDisposable {
     return this.#supervisor.events.iterate(options.signal);
   }
 
-  /** A reader of each vCPU's exits: the last thousand first, then all that follow, lossy. */
+  /**
+   * Every exit of every vCPU from the subscription on, in batches, as they are polled (each 1 to 10 ms).
+   * Lossy: a batch says what was lost. Completes when the microVM has ended. Raises
+   * ERR_ESTALO_CONFIG_INVALID for options that make no sense, ERR_ESTALO_KVM_CAPABILITY for `rip` where KVM
+   * cannot tell it. docs/streams.md has all of it.
+   */
+  exits$(options: ExitWatchOptions = {}): Observable<ExitBatch> {
+    return this.#supervisor.exits.batches(options);
+  }
+
+  /**
+   * As {@link exits$}, for `for await`. Up to 64 batches wait for their reader; what comes then is dropped,
+   * and the next batch says how much.
+   */
+  exits(options: ExitWatchOptions & CallOptions = {}): AsyncIterableIterator<ExitBatch> {
+    const { signal, ...watch } = options;
+    return this.#supervisor.exits.iterate(watch, signal);
+  }
+
+  /** Exits counted by some of their fields, with what they took, window after window. Raises as `exits$`. */
+  exitCounts$(options: ExitCountOptions): Observable<ExitCounts> {
+    return this.#supervisor.exits.counts(options);
+  }
+
+  /**
+   * A reader of each vCPU's exits: the last thousand first, then all that follow, lossy. From the first call
+   * on the vCPUs take the time of each exit.
+   */
   traceReaders(): TraceReader[] {
     return this.#supervisor.traceReaders();
   }

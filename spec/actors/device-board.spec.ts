@@ -152,6 +152,22 @@ describe("DeviceBoard", () => {
     );
   });
 
+  it("tells of a doorbell with how often it rang, on its way to the device", async () => {
+    const { board, doorbells } = createBench([rng("a"), rng("b")]);
+    const heard: unknown[] = [];
+    board.onDoorbell = ({ address, queue, eventFd }) =>
+      heard.push([address, queue, eventFd.take()]);
+    expect(board.doorbells).toMatchObject(
+      doorbells.map(({ address, queue }) => ({ address, queue })),
+    );
+    for (let i = 0; i < 3; i++) native().signalEventFd(doorbells[1].fd);
+    await vi.waitFor(() => expect(heard).toHaveLength(1), { timeout: 20_000 });
+    expect(heard).toEqual([[doorbells[1].address, 0, 3]]);
+    expect(board.exitWindows.map(({ name }) => name)).toEqual([
+      ...["serial", "i8042", "report page", "pvpanic", "acpi power", "a", "b"],
+    ]);
+  });
+
   it("lays no two windows of one space over each other", () => {
     const { windows } = createBench([rng("a")]);
     for (const a of windows) {

@@ -40,6 +40,7 @@ vi.mock("../../src/actors/machine.js", async () => {
     readonly mapping: { close(): void; buffer: SharedArrayBuffer };
     readonly memory: unknown;
     readonly vm = { irqfd: () => {}, ioeventfd: () => {} };
+    readonly vcpus = [];
     constructor({ regions }: { regions: never[] }) {
       fake.now("machine");
       this.mapping = new (native().GuestMapping)(regions, false);

@@ -27,6 +27,8 @@ import { EXIT_RING_BYTES, ExitRingConsumer } from "../native/exit-ring.js";
 import type { GuestMemory } from "../native/guest-memory.js";
 import type { Gsi } from "../units.js";
 import type { DeviceHost, Watch } from "./device-host.js";
+import type { ExitWindow } from "./exit-decoder.js";
+import type { Doorbell } from "./exit-source.js";
 import type { DeviceWindow } from "./messages.js";
 import type { SharedBlock } from "./shared-block.js";
 
@@ -132,6 +134,10 @@ export class DeviceBoard {
   readonly #described: readonly Described[];
   readonly #host: DeviceHost;
   readonly #events: BoardEvents;
+  /** Of every queue; each is told to `onDoorbell` when it rings. */
+  readonly doorbells: Doorbell[] = [];
+  onDoorbell: (doorbell: Doorbell) => void = () => {};
+
   readonly #eventFds: NativeEventFd[] = [];
   readonly #watches: Watch[] = [];
   readonly #failedAtMs = new Map<string, number>();
@@ -202,6 +208,11 @@ export class DeviceBoard {
     const news = this.#createEventFd();
     this.#watch(news, "exit rings", () => this.drain());
     return { windows, hostFd: news.fd };
+  }
+
+  /** Where each device is, for who looks at exits. */
+  get exitWindows(): readonly ExitWindow[] {
+    return this.#described;
   }
 
   get serial(): SerialBack {
@@ -324,9 +335,14 @@ export class DeviceBoard {
       );
       this.transports.push(transport);
       for (const queue of transport.device.queueSizes.keys()) {
-        const doorbell = this.#createEventFd();
-        vm.ioeventfd(doorbell.fd, device.start + QUEUE_NOTIFY_OFFSET, 4, queue);
-        this.#watch(doorbell, device.name, () => transport.notifyQueue(queue));
+        const eventFd = this.#createEventFd();
+        const doorbell = { address: device.start + QUEUE_NOTIFY_OFFSET, queue, eventFd };
+        this.doorbells.push(doorbell);
+        vm.ioeventfd(eventFd.fd, doorbell.address, 4, queue);
+        this.#watch(eventFd, device.name, () => {
+          this.onDoorbell(doorbell);
+          transport.notifyQueue(queue);
+        });
       }
     }
   }

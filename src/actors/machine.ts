@@ -27,6 +27,8 @@ import { PAGE_BYTES } from "../units.js";
 import type { SharedBlock } from "./shared-block.js";
 
 export const KVM_DEVICE = "/dev/kvm";
+/** KVM_SYNC_X86_REGS in what KVM_CAP_SYNC_REGS gives: general registers. */
+const SYNC_REGS = 1;
 
 const PERMISSION_HINT = `sudo usermod -aG kvm "$USER" and log in again; estalo doctor checks it`;
 const MISSING_HINT =
@@ -71,6 +73,7 @@ interface HostKvm {
   /** Records of ten words: what KVM offers a guest. Not to be changed. */
   readonly supportedCpuid: Uint32Array;
   readonly vcpuMmapBytes: number;
+  readonly hasSyncRegs: boolean;
   /** Capabilities that were asked for and are there. */
   readonly capabilities: Set<number>;
 }
@@ -93,7 +96,13 @@ function askKvm(): HostKvm {
   const kvm = openKvm(KVM_DEVICE, []);
   try {
     const supportedCpuid = kvm.getSupportedCpuid();
-    return { kvm, supportedCpuid, vcpuMmapBytes: kvm.vcpuMmapBytes, capabilities: new Set() };
+    return {
+      kvm,
+      supportedCpuid,
+      vcpuMmapBytes: kvm.vcpuMmapBytes,
+      hasSyncRegs: (kvm.checkExtension(k.KVM_CAP_SYNC_REGS) & SYNC_REGS) !== 0,
+      capabilities: new Set(),
+    };
   } catch (error) {
     kvm.close();
     throw error;
@@ -168,6 +177,8 @@ export class Machine {
   /** Records of ten words: what KVM offers a guest. */
   readonly supportedCpuid: Uint32Array;
   readonly vcpuMmapBytes: number;
+  /** Whether KVM_RUN can leave the general registers in the run page. */
+  readonly hasSyncRegs: boolean;
   readonly vcpus: NativeVcpu[] = [];
   readonly #closers: (() => void)[] = [];
   #released: Promise<void> = Promise.resolve();
@@ -176,9 +187,10 @@ export class Machine {
   constructor(options: MachineOptions) {
     const addon = native();
     try {
-      const { kvm, supportedCpuid, vcpuMmapBytes } = hostKvm(options.capabilities);
+      const { kvm, supportedCpuid, vcpuMmapBytes, hasSyncRegs } = hostKvm(options.capabilities);
       this.supportedCpuid = supportedCpuid;
       this.vcpuMmapBytes = vcpuMmapBytes;
+      this.hasSyncRegs = hasSyncRegs;
       this.mapping = new addon.GuestMapping(options.regions, options.hugePages);
       this.#closers.push(() => this.mapping.close());
       this.memory = new GuestMemory(this.mapping.buffer, options.regions);

@@ -31,6 +31,7 @@ import { DeviceBoard } from "./device-board.js";
 import { DeviceFamilies } from "./device-families.js";
 import { deviceHost } from "./device-host.js";
 import { exitCodeOf } from "./exit-code.js";
+import { createExitStream, type ExitStream } from "./exit-stream.js";
 import { EventLog } from "./inspection.js";
 import { Machine } from "./machine.js";
 import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
@@ -70,6 +71,8 @@ export class MicrovmSupervisor {
   readonly devices: DeviceFamilies;
   /** The kernel's whole command line. */
   readonly commandLine: string;
+  /** Live exits, for any number of watchers. */
+  readonly exits: ExitStream;
 
   readonly #timings = new TimingsRecorder();
   readonly #closers: (() => void)[] = [];
@@ -122,6 +125,7 @@ export class MicrovmSupervisor {
       this.#machine.createVcpus(vcpuCount, block);
       setUpVcpus(this.#machine, config, template, boot.registers);
       this.#vcpus.connect(this.#machine, block, devices);
+      this.exits = this.#owned(createExitStream(this.#machine, this.#board, block));
       this.#timings.end("vcpusMs");
     } catch (error) {
       this.#closeAll();
@@ -154,6 +158,7 @@ export class MicrovmSupervisor {
 
   /** Readers of every vCPU's exits, from the oldest kept record on. */
   traceReaders() {
+    this.exits.keepTimes();
     return this.#vcpus.traceReaders();
   }
 
