@@ -125,8 +125,6 @@ describe("MachineMetrics", () => {
   const counters = (change: object = {}) => ({
     vcpus: [{ ...vcpu, exitOther: 0, kicks: 0 }],
     drives: {},
-    networkInterfaces: {},
-    vsock: undefined,
     entropy: undefined,
     serial: { transmittedBytes: 0, receivedBytes: 0, droppedBytes: 0 },
     uart: {
