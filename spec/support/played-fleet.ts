@@ -136,7 +136,18 @@ export class PlayedFleet implements DoorFleet {
   readonly events: PlayedJournal;
   /** Calls of `wait` under way. */
   waiting = 0;
-  readonly counters = { created: 0, starts: 0 };
+  readonly counters = {
+    created: 0,
+    removed: 0,
+    starts: 0,
+    failures: 0,
+    restarts: 0,
+    lost: 0,
+    events: 0,
+    storeErrors: 0,
+    cleanupErrors: 0,
+    listenerErrors: 0,
+  };
   readonly #entries = new Map<string, Entry>();
   readonly #keys = new Map<string, { readonly body: string; readonly id: string }>();
   #count = 0;

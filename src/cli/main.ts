@@ -11,6 +11,7 @@ import { FLEET_VERBS } from "./fleet/verb-table.js";
 import { overview, verbHelp } from "./help.js";
 import { errorText, flush } from "./report.js";
 import { checkLocal, runOptions } from "./run-options.js";
+import { SERVE_VERB } from "./serve-verb.js";
 import {
   COMPLETION_VERB,
   DEMO_VERB,
@@ -47,6 +48,7 @@ const HANDLERS = new Map<VerbSpec, Handler>([
     DOCTOR_VERB,
     async (parsed) => (await import("./vm-verbs.js")).doctor(parsed.switches.has("json")),
   ],
+  [SERVE_VERB, serveFleet],
   ...FLEET_VERBS.map((verb) => [verb, askServer(verb)] as const),
   // Started without --help it has a bundle of its own (bin/estalo.js).
   [VMM_VERB, () => showHelp(VMM_VERB.name)],
@@ -62,6 +64,12 @@ function startThreads(vcpuCount = 1): void {
     ({ vcpuThreads }) => vcpuThreads.prepare(vcpuCount),
     () => {},
   );
+}
+
+async function serveFleet(parsed: ParsedArguments): Promise<number> {
+  const { serveOptions } = await import("./serve-options.js");
+  const options = serveOptions(parsed);
+  return (await import("./serve.js")).serve(options);
 }
 
 /** A verb that a server does. */
@@ -127,7 +135,7 @@ async function dispatch(words: readonly string[]): Promise<number> {
   const parsed = parseArguments(verb, rest);
   if (parsed.switches.has("help")) return showHelp(verb.name);
   // A microVM has to be ended before the process is: run sees to it itself.
-  const runsMicroVm = verb === RUN_VERB || verb === DEMO_VERB;
+  const runsMicroVm = [RUN_VERB, DEMO_VERB, SERVE_VERB].includes(verb);
   process.stdout.on("error", () => runsMicroVm || process.exit(EXIT_BROKEN_PIPE));
   return (HANDLERS.get(verb) as Handler)(parsed);
 }

@@ -4,6 +4,7 @@
 
 import { COMPAT_VERB, VMM_VERB } from "./firecracker-verbs.js";
 import { FLEET_VERBS } from "./fleet/verb-table.js";
+import { SERVE_VERB } from "./serve-verb.js";
 import { HELP, MACHINE_OPTIONS, RECORD_OPTIONS, type VerbSpec } from "./verb-spec.js";
 
 export type { OptionSpec, VerbSpec } from "./verb-spec.js";
@@ -94,6 +95,7 @@ export const VERBS: readonly VerbSpec[] = [
   RUN_VERB,
   DEMO_VERB,
   DOCTOR_VERB,
+  SERVE_VERB,
   ...FLEET_VERBS,
   VMM_VERB,
   COMPAT_VERB,

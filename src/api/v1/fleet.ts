@@ -4,6 +4,7 @@
 import type { MicroVmConfig } from "../../actors/config.js";
 import type { Console } from "../../actors/console.js";
 import type {
+  FleetCounters,
   FleetEvent,
   FleetPage,
   FleetQuery,
@@ -76,6 +77,5 @@ export interface DoorFleet {
   metrics(idOrName: string): MachineMetrics | undefined;
   readonly events: Journal;
   counts(): Readonly<Record<FleetState, number>>;
-  /** Totals since the fleet was opened, by name. */
-  readonly counters: Readonly<Record<string, number>>;
+  readonly counters: FleetCounters;
 }
