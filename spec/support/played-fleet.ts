@@ -87,6 +87,8 @@ export class PlayedMicrovm implements LiveMicrovm {
     entropy: undefined,
     serial: { transmittedBytes: 7, receivedBytes: 8, droppedBytes: 9 },
   };
+  /** Our own main thread plays its vCPU. */
+  readonly vcpuThreadIds = [process.pid];
   #end: (exit: MicroVmExit) => void = () => {};
 
   constructor() {

@@ -68,13 +68,30 @@ export function isKernelModeEmulated(): boolean {
 /** Unpacks the guest if it is not in the cache yet, and says where it is. */
 export async function defaultGuest(): Promise<DefaultGuest> {
   const folder = imageFolder();
-  const manifest = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")) as Manifest;
+  const manifest = readManifest(folder);
   const [kernel, rootfs] = await Promise.all([
     unpack(folder, manifest.kernel),
     unpack(folder, manifest.rootfs),
   ]);
-  const emulated = isKernelModeEmulated() ? manifest.commandLineEmulated : undefined;
-  return { version: manifest.version, kernel, rootfs, bootArgs: emulated ?? manifest.commandLine };
+  return { version: manifest.version, kernel, rootfs, bootArgs: bootArgsOf(manifest) };
+}
+
+/** What there is to say of the guest without unpacking it; undefined when it is missing or damaged. */
+export function installedGuest(): Pick<DefaultGuest, "version" | "bootArgs"> | undefined {
+  try {
+    const manifest = readManifest(imageFolder());
+    return { version: manifest.version, bootArgs: bootArgsOf(manifest) };
+  } catch {
+    return undefined;
+  }
+}
+
+function readManifest(folder: string): Manifest {
+  return JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")) as Manifest;
+}
+
+function bootArgsOf({ commandLine, commandLineEmulated }: Manifest): string {
+  return (isKernelModeEmulated() ? commandLineEmulated : undefined) ?? commandLine;
 }
 
 /** The guest's arguments without what they say about its own root file system, for another root. */

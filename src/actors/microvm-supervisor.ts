@@ -142,6 +142,11 @@ export class MicrovmSupervisor {
     return this.#timings.timings;
   }
 
+  /** Thread numbers of the vCPUs that are in their loop, 0 for others. */
+  get vcpuThreadIds(): number[] {
+    return this.#vcpus.threadIds();
+  }
+
   /** Counters of the vCPUs, drives and console. */
   get metrics() {
     return {

@@ -179,6 +179,11 @@ export class VcpuGroup {
     }));
   }
 
+  /** The kernel's number of the thread that each vCPU runs on now; 0: none. */
+  threadIds(): number[] {
+    return this.#control.map((control) => Atomics.load(control, k.VCPU_CONTROL_TID_OFFSET / 4));
+  }
+
   /** A reader per vCPU, from its oldest kept exit on. */
   traceReaders(): TraceReader[] {
     const { block } = this.#connected();

@@ -242,7 +242,7 @@ describe("one microVM", () => {
       json: {
         id,
         state: "running",
-        vcpus: [{ exitIoIn: 1 }],
+        vcpus: [{ exitIoIn: 1, cpuMs: expect.any(Number) }],
         drives: { data: { read_bytes: 512, execute_fails: 0, read_agg: { min_us: 0 } } },
         networkInterfaces: { eth0: { tx_bytes_count: 99, rx_fails: 0 } },
       },
@@ -320,6 +320,10 @@ describe("the server", () => {
     const { json } = await host.call("getInfo");
     expect(json).toMatchObject({ version: "0.0.0", apiVersion: "v1", node: process.version });
     expect(json.microvms.running).toBe(host.fleet.counts().running);
+    expect(json.guest).toEqual({
+      version: expect.any(String),
+      bootArgs: expect.stringContaining("root="),
+    });
   });
 
   it("is alive, and ready unless it opens or closes", async () => {

@@ -5,6 +5,7 @@
  *                                               └▶ sockets.ts ─▶ session
  */
 import { accessSync, constants } from "node:fs";
+import { installedGuest } from "../../actors/default-guest.js";
 import type { EstaloError } from "../../errors.js";
 import { docsRoutes } from "../docs-page.js";
 import type { ApiHandler, ApiReply, SocketOpener } from "../http.js";
@@ -64,6 +65,7 @@ export class FleetDoor {
         startedAtMs: Date.now(),
         status: () => this.status,
         hasKvm,
+        guest: installedGuest,
         serverMetrics: () => this.#metrics(),
       }),
       ...docsRoutes(doorDescriptions(version, () => this.routes, sockets)).map((route) => ({

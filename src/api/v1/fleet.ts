@@ -25,6 +25,8 @@ export type MachineMetrics = Pick<
 export interface LiveMicrovm {
   readonly console: Pick<Console, "read" | "history" | "send">;
   readonly metrics: MachineMetrics;
+  /** Of each vCPU; 0: it has none now. */
+  readonly vcpuThreadIds: readonly number[];
   /** Fulfilled when it has ended. */
   readonly exited: Promise<unknown>;
 }

@@ -1,6 +1,7 @@
 /**
  * A record of the fleet and its metrics as door 2 shows them: what is not there is null.
  */
+import { readFileSync } from "node:fs";
 import type { Static } from "typebox";
 import type { FleetRecord } from "../../actors/fleet-messages.js";
 import type { MachineMetrics } from "./fleet.js";
@@ -34,10 +35,33 @@ export function microvmJson(record: FleetRecord): MicrovmJson {
   };
 }
 
-/** The counters of a microVM: of this run or of the last one; empty before the first. */
-export function metricsJson({ id, state }: FleetRecord, metrics: MachineMetrics | undefined) {
-  const { vcpus, drives, networkInterfaces, entropy = null, serial } = metrics ?? NOTHING;
+/**
+ * The counters of a microVM: of this run or of the last one; empty before the first. `threadIds` are those of
+ * its vCPUs, while they have threads.
+ */
+export function metricsJson(
+  { id, state }: FleetRecord,
+  metrics: MachineMetrics | undefined,
+  threadIds: readonly number[] = [],
+) {
+  const { drives, networkInterfaces, entropy = null, serial } = metrics ?? NOTHING;
+  const vcpus = (metrics ?? NOTHING).vcpus.map((counters, vcpu) => {
+    const cpuMs = threadCpuMs(threadIds[vcpu] ?? 0);
+    return cpuMs === undefined ? counters : { ...counters, cpuMs };
+  });
   return { id, state, atMs: Date.now(), vcpus, drives, networkInterfaces, entropy, serial };
+}
+
+/** Processor time of a thread of this process; undefined when there is none, or the kernel does not tell. */
+function threadCpuMs(threadId: number): number | undefined {
+  if (threadId === 0) return undefined;
+  try {
+    // Nanoseconds on a processor, nanoseconds waiting for one, time slices (Linux, sched-stats.rst).
+    const text = readFileSync(`/proc/self/task/${threadId}/schedstat`, "latin1");
+    return Number(text.split(" ", 1)[0]) / 1e6;
+  } catch {
+    return undefined;
+  }
 }
 
 const NOTHING: MachineMetrics = {

@@ -3,6 +3,7 @@
  */
 
 import type { Static, TSchema } from "typebox";
+import type { DefaultGuest } from "../../actors/default-guest.js";
 import type {
   FleetChange,
   FleetQuery,
@@ -29,6 +30,8 @@ export interface DoorContext {
   /** "opening" and "closing": probes are told to send nobody. */
   readonly status: () => "ok" | "opening" | "closing";
   readonly hasKvm: () => boolean;
+  /** The guest that comes with Estalo, if it is installed. */
+  readonly guest: () => Pick<DefaultGuest, "version" | "bootArgs"> | undefined;
   readonly serverMetrics: () => ServerMetrics;
 }
 
@@ -109,7 +112,8 @@ function lifeHandlers({ fleet }: DoorContext) {
     },
     getMicrovmMetrics: ({ params }: RouteCall) => {
       const record = fleet.get(params.id);
-      return json(MicrovmMetrics, metricsJson(record, fleet.metrics(record.id)));
+      const threadIds = fleet.supervisor(record.id)?.vcpuThreadIds;
+      return json(MicrovmMetrics, metricsJson(record, fleet.metrics(record.id), threadIds));
     },
   };
 }
@@ -125,6 +129,7 @@ function serverHandlers(context: DoorContext) {
         kvm: context.hasKvm(),
         uptimeMs: Date.now() - startedAtMs,
         microvms: fleet.counts(),
+        guest: context.guest(),
       }),
     getMetrics: () => ({
       status: 200,
