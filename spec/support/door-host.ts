@@ -30,7 +30,7 @@ export interface Sending {
   readonly signal?: AbortSignal;
 }
 
-const ajv = new Ajv.default({ strict: false, allErrors: true });
+const ajv = new Ajv.default({ strict: false, validateFormats: false, allErrors: true });
 const validators = new Map<object, ReturnType<typeof ajv.compile>>();
 
 /** Throws unless the reply is one that the operation's description has. */

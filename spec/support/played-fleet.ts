@@ -2,7 +2,8 @@
  * A fleet without KVM, for specs of door 2: records and states as a real one has them, microVMs with a real
  * Console and a serial port that the spec plays, and a journal that forgets as told.
  */
-import type { MicroVmConfig } from "../../src/actors/config.js";
+import { checkConfig, type MicroVmConfig } from "../../src/actors/config.js";
+import type { NetworkInterfaceChange } from "../../src/actors/config-net.js";
 import { Console } from "../../src/actors/console.js";
 import type {
   FleetEvent,
@@ -78,6 +79,15 @@ export class PlayedMicrovm implements LiveMicrovm {
   /** Bytes that the guest takes before it stops reading. */
   appetiteBytes = Number.POSITIVE_INFINITY;
   readonly exited: Promise<MicroVmExit>;
+  /** Changes of network interfaces, by id. */
+  readonly interfaceChanges: [string, NetworkInterfaceChange][] = [];
+  readonly devices = {
+    interfaces: {
+      update: (id: string, change: NetworkInterfaceChange) => {
+        this.interfaceChanges.push([id, change]);
+      },
+    },
+  };
   readonly metrics: MachineMetrics = {
     vcpus: [
       { exitIoIn: 1, exitIoOut: 2, exitMmioRead: 3, exitMmioWrite: 4, exitOther: 5, kicks: 6 },
@@ -230,7 +240,9 @@ export class PlayedFleet implements DoorFleet {
   configure(idOrName: string, change: (config: MicroVmConfig) => MicroVmConfig): FleetRecord {
     const { record } = this.#entry(idOrName);
     this.#require(record, ["configured", "stopped", "failed", "lost"], "be configured");
-    return this.#change(idOrName, { config: change(record.config) });
+    const config = change(record.config);
+    checkConfig({ ...config, kernel: config.kernel ?? "the default" });
+    return this.#change(idOrName, { config });
   }
 
   async start(idOrName: string): Promise<FleetRecord> {
@@ -292,7 +304,9 @@ export class PlayedFleet implements DoorFleet {
   }
 
   async updateDrive(idOrName: string, drive: string): Promise<void> {
+    const { config } = this.get(idOrName);
     this.#require(this.get(idOrName), ["running", "paused"], "change a drive");
+    if (config.drives?.some(({ id }) => id === drive)) return;
     throw new EstaloError("ERR_ESTALO_DRIVE_UNKNOWN", `there is no drive ${drive}`);
   }
 

@@ -10,6 +10,10 @@ const TITLE = "Estalo";
 
 const TAGS = [
   { name: "microvms", description: "MicroVMs of the fleet, by id or by name." },
+  {
+    name: "step by step",
+    description: "A microVM described and driven by Firecracker's requests, one part at a time.",
+  },
   { name: "server", description: "The server itself." },
   { name: "documents", description: "This description." },
 ];

@@ -23,6 +23,7 @@ import { fleetRoutes } from "./routes.js";
 import { Microvm, MicrovmPage } from "./schemas.js";
 import { ProcessProbe, totalsOf } from "./server-metrics.js";
 import { type DoorSocket, doorSockets } from "./sockets.js";
+import { stepRoutes } from "./step-routes.js";
 
 /** What a door is made of. */
 export interface DoorOptions {
@@ -68,6 +69,7 @@ export class FleetDoor {
         guest: installedGuest,
         serverMetrics: () => this.#metrics(),
       }),
+      ...stepRoutes(fleet),
       ...docsRoutes(doorDescriptions(version, () => this.routes, sockets)).map((route) => ({
         ...route,
         replies: repliesOf(route.replies, [404]),

@@ -2,6 +2,7 @@
  * What door 2 needs of a fleet: actors/fleet.ts is one, and so is what specs play.
  */
 import type { MicroVmConfig } from "../../actors/config.js";
+import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { Console } from "../../actors/console.js";
 import type {
   FleetCounters,
@@ -25,6 +26,9 @@ export type MachineMetrics = Pick<
 export interface LiveMicrovm {
   readonly console: Pick<Console, "read" | "history" | "send">;
   readonly metrics: MachineMetrics;
+  readonly devices: {
+    readonly interfaces: { update(id: string, change: NetworkInterfaceChange): void };
+  };
   /** Of each vCPU; 0: it has none now. */
   readonly vcpuThreadIds: readonly number[];
   /** Fulfilled when it has ended. */
