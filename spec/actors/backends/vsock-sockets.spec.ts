@@ -113,6 +113,18 @@ describe("VsockSockets", () => {
     await text(socket, /hi$/);
   });
 
+  it("carries what a program said that ended its side before the guest accepted", async () => {
+    const socket = await program("CONNECT 52\nall there is");
+    socket.end();
+    const { hostPort } = await packet(regs.REQUEST);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    m.send({ hostPort, guestPort: 52, operation: regs.RESPONSE });
+    expect(Buffer.from((await packet(regs.DATA)).payload).toString()).toBe("all there is");
+    expect((await packet(regs.SHUTDOWN)).flags).toBe(regs.SHUTDOWN_SEND_MASK);
+    m.send({ hostPort, guestPort: 52, operation: regs.DATA, payload: Buffer.from("answer") });
+    await text(socket, /answer$/);
+  });
+
   it.each([
     ["something else", "HELLO\n"],
     ["no port", "CONNECT \n"],

@@ -199,6 +199,20 @@ describe("VirtioVsock closing", () => {
     expect(m.operations()).toEqual([regs.RESET]);
   });
 
+  it("half closes as soon as the guest accepts what the host has ended already", () => {
+    const m = VsockMachine.started();
+    const end = new FakeEnd();
+    const connection = m.device.connect(52, end);
+    const { hostPort } = m.got()[0];
+    connection?.end();
+    expect(m.got()).toEqual([]);
+    m.send({ operation: regs.RESPONSE, hostPort, guestPort: 52 });
+    expect(m.got()[0]).toMatchObject({
+      operation: regs.SHUTDOWN,
+      flags: regs.SHUTDOWN_SEND_MASK,
+    });
+  });
+
   it("half closes from the guest's side, and the host may still write", () => {
     const m = VsockMachine.started();
     const { end, connection, ports } = m.fromGuest();

@@ -166,7 +166,6 @@ export class VsockSockets {
       ...join(socket, () => connection),
       onOpen: () => {
         socket.write(`OK ${connection?.hostPort}\n`);
-        if (rest.length > 0) connection?.write(Uint8Array.from(rest));
         socket.resume();
       },
     };
@@ -176,6 +175,9 @@ export class VsockSockets {
     if (connection === undefined) {
       this.metrics.conn_event_fails++;
       socket.destroy();
+    } else {
+      // At once: a program that ends its side is heard before the guest has accepted.
+      connection.write(Uint8Array.from(rest));
     }
   }
 }

@@ -161,6 +161,8 @@ export class VsockConnection {
       this.#cancelTimeout?.();
       this.#state = "open";
       this.#end?.onOpen?.();
+      // The host may have ended it before.
+      this.#shutDownWhenFlushed();
     } else if (this.#state !== "open") {
       this.#reset("reset");
     } else if (operation === regs.DATA) {

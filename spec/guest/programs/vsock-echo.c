@@ -1,0 +1,149 @@
+// vsock-echo serve PORT [WAIT_MS]: gives back what each connection to PORT sends, until its end; a
+// process for each. With WAIT_MS it first waits that long before it reads.
+//
+// vsock-echo connect PORT STREAMS BYTES: opens STREAMS connections to the host's PORT, sends BYTES
+// of its own noise over each, half closes it, and compares what comes back, all of it at once.
+// Prints one PASS or FAIL line.
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+// linux/vm_sockets.h, which musl does not come with.
+struct sockaddr_vm {
+  uint16_t family, reserved;
+  uint32_t port, cid;
+  uint8_t flags, zero[3];
+};
+#define VMADDR_CID_ANY 0xffffffffu
+#define VMADDR_CID_HOST 2u
+
+#define STREAMS_MAX 512
+#define CHUNK_BYTES 16384
+
+static int fail(const char *what) {
+  printf("FAIL %s: %s\n", what, strerror(errno));
+  return 1;
+}
+
+static struct sockaddr_vm address(unsigned cid, unsigned port) {
+  return (struct sockaddr_vm){.family = AF_VSOCK, .port = port, .cid = cid};
+}
+
+static void echo(int connection, int wait_ms) {
+  static uint8_t bytes[CHUNK_BYTES];
+  ssize_t count;
+  poll(NULL, 0, wait_ms);
+  while ((count = read(connection, bytes, sizeof bytes)) > 0) {
+    for (ssize_t done = 0, part; done < count; done += part) {
+      part = write(connection, bytes + done, (size_t)(count - done));
+      if (part < 0) _exit(1);
+    }
+  }
+  _exit(0);
+}
+
+static int serve(unsigned port, int wait_ms) {
+  int listener = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_vm any = address(VMADDR_CID_ANY, port);
+  signal(SIGCHLD, SIG_IGN);
+  if (bind(listener, (struct sockaddr *)&any, sizeof any) < 0) return fail("bind");
+  if (listen(listener, STREAMS_MAX) < 0) return fail("listen");
+  printf("listening\n");
+  fflush(stdout);
+  for (;;) {
+    int connection = accept(listener, NULL, NULL);
+    if (connection < 0) continue;
+    if (fork() == 0) echo(connection, wait_ms);
+    close(connection);
+  }
+}
+
+// One stream: xorshift noise out, and the same noise expected back.
+struct stream {
+  uint32_t out, in;
+  long left, due;
+};
+
+static uint8_t noise(uint32_t *state) {
+  *state ^= *state << 13;
+  *state ^= *state >> 17;
+  *state ^= *state << 5;
+  return (uint8_t)*state;
+}
+
+// Bytes that were made but that the socket did not take yet.
+static struct {
+  size_t start, end;
+  uint8_t bytes[CHUNK_BYTES];
+} unsent[STREAMS_MAX];
+static struct stream streams[STREAMS_MAX];
+static struct pollfd polled[STREAMS_MAX];
+
+static void feed(int i) {
+  struct stream *stream = &streams[i];
+  if (unsent[i].start == unsent[i].end) {
+    unsent[i].start = unsent[i].end = 0;
+    while (stream->left > 0 && unsent[i].end < CHUNK_BYTES) {
+      unsent[i].bytes[unsent[i].end++] = noise(&stream->out);
+      stream->left--;
+    }
+  }
+  ssize_t count = send(polled[i].fd, unsent[i].bytes + unsent[i].start,
+                       unsent[i].end - unsent[i].start, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (count > 0) unsent[i].start += (size_t)count;
+  if (stream->left > 0 || unsent[i].start < unsent[i].end) return;
+  polled[i].events = POLLIN;
+  shutdown(polled[i].fd, SHUT_WR);
+}
+
+// False when the stream has ended; `due` says whether that was right.
+static int take(int i) {
+  uint8_t bytes[CHUNK_BYTES];
+  ssize_t count = recv(polled[i].fd, bytes, sizeof bytes, MSG_DONTWAIT);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return 1;
+  for (ssize_t at = 0; at < count; at++) {
+    if (bytes[at] != noise(&streams[i].in)) return streams[i].due = -1, 0;
+  }
+  if (count > 0) streams[i].due -= count;
+  return count > 0;
+}
+
+static int run(unsigned port, int count, long bytes) {
+  struct sockaddr_vm host = address(VMADDR_CID_HOST, port);
+  int open = count, right = 0;
+  for (int i = 0; i < count; i++) {
+    polled[i] = (struct pollfd){.fd = socket(AF_VSOCK, SOCK_STREAM, 0), .events = POLLIN | POLLOUT};
+    if (connect(polled[i].fd, (struct sockaddr *)&host, sizeof host) < 0) return fail("connect");
+    streams[i] = (struct stream){(uint32_t)i + 1, (uint32_t)i + 1, bytes, bytes};
+  }
+  while (open > 0) {
+    if (poll(polled, (nfds_t)count, -1) < 0) continue;
+    for (int i = 0; i < count; i++) {
+      if (polled[i].revents & POLLOUT) feed(i);
+      if (!(polled[i].revents & (POLLIN | POLLHUP | POLLERR)) || take(i)) continue;
+      right += streams[i].due == 0;
+      close(polled[i].fd);
+      polled[i].fd = -1;
+      open--;
+    }
+  }
+  printf("%s %d of %d streams came back whole\n", right == count ? "PASS" : "FAIL", right, count);
+  return right != count;
+}
+
+int main(int argc, char **argv) {
+  if (argc >= 3 && strcmp(argv[1], "serve") == 0)
+    return serve((unsigned)atoi(argv[2]), argc > 3 ? atoi(argv[3]) : 0);
+  if (argc == 5 && strcmp(argv[1], "connect") == 0 && atoi(argv[3]) <= STREAMS_MAX)
+    return run((unsigned)atoi(argv[2]), atoi(argv[3]), atol(argv[4]));
+  fprintf(stderr, "vsock-echo serve PORT [WAIT_MS] | connect PORT STREAMS BYTES\n");
+  return 2;
+}
