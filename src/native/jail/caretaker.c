@@ -1,0 +1,92 @@
+/*
+ * The caretaker: a process outside the jail that takes away what was made for it, when the way in
+ * fails, and when the program has ended if that was asked for.
+ *
+ * It reads a pipe that exec closes: FAILED, the program's process id, or its end. Whoever fails
+ * waits for the caretaker by the other pipe, which only the caretaker holds open.
+ */
+#define _GNU_SOURCE
+#include "jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Written instead of a process id. */
+static const pid_t FAILED = -1;
+
+static void run_caretaker(const struct jail_plan* plan, int root, int status) {
+  pid_t told;
+  int program = -1;
+  for (;;) {
+    ssize_t bytes = read(status, &told, sizeof told);
+    if (bytes < 0 && errno == EINTR) continue;
+    if (bytes != (ssize_t)sizeof told) break;
+    if (told == FAILED) {
+      /* Who failed may be in the jail still, and waits. */
+      jail_remove(plan, -1);
+      _exit(0);
+    }
+    if (program >= 0) close(program);
+    program = (int)syscall(SYS_pidfd_open, told, 0);
+  }
+  if (!plan->cleans) _exit(0);
+  struct pollfd end = {.fd = program, .events = POLLIN};
+  while (program >= 0 && poll(&end, 1, -1) < 0 && errno == EINTR) {
+  }
+  struct jail_plan removal = *plan;
+  removal.kills = true;
+  jail_remove(&removal, root);
+  _exit(0);
+}
+
+void jail_start_caretaker(const struct jail_plan* plan, struct jail_handles* handles) {
+  int status[2];
+  int done[2];
+  if (pipe2(status, O_CLOEXEC) < 0 || pipe2(done, O_CLOEXEC) < 0) jail_fail("pipe", "caretaker");
+  pid_t child = fork();
+  if (child < 0) jail_fail("fork", "caretaker");
+  if (child == 0) {
+    /* A child of its own, so that nobody has to wait for its end. */
+    if (fork() != 0) _exit(0);
+    /* Who started the jail may wait until nobody holds its standard streams, and may signal its
+     * group. */
+    setsid();
+    for (int stream = 0; stream < 3; stream++)
+      dup2(handles->null, stream);
+    close(status[1]);
+    close(done[0]);
+    prctl(PR_SET_NAME, "estalo-jail");
+    run_caretaker(plan, handles->root, status[0]);
+  }
+  while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
+  }
+  close(status[0]);
+  close(done[1]);
+  handles->status = status[1];
+  handles->done = done[0];
+}
+
+static void tell(const struct jail_handles* handles, pid_t what) {
+  if (handles->status < 0) return;
+  while (write(handles->status, &what, sizeof what) < 0 && errno == EINTR) {
+  }
+}
+
+void jail_tell_pid(const struct jail_handles* handles, pid_t pid) {
+  tell(handles, pid);
+}
+
+void jail_await_clean_up(struct jail_handles* handles) {
+  char byte;
+  if (handles->status < 0) return;
+  tell(handles, FAILED);
+  while (read(handles->done, &byte, 1) < 0 && errno == EINTR) {
+  }
+}

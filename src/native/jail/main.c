@@ -1,0 +1,185 @@
+/*
+ * The way into a jail, in the order of Firecracker's jailer (1.16, src/jailer/src/env.rs,
+ * Env::run): cgroups, limits, namespaces, root, devices, daemon, process ids, privileges, program.
+ */
+#define _GNU_SOURCE
+#include "jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static struct jail_handles handles = {-1, -1, -1, -1, -1, -1};
+
+/* To each parent that waits: a byte says that the way in failed, its end without one that it did
+ * not. */
+#define WAYS_MAX 4
+static int ways[WAYS_MAX];
+static int way_count;
+static pid_t child_to_kill;
+
+void jail_fail(const char* operation, const char* object) {
+  fprintf(stderr, "Error: estalo jail: %s %s: %s\n", operation, object, strerror(errno));
+  if (child_to_kill > 0) kill(child_to_kill, SIGKILL);
+  jail_await_clean_up(&handles);
+  for (int i = 0; i < way_count; i++)
+    if (write(ways[i], "", 1) != 1) continue;
+  exit(1);
+}
+
+static void open_handles(const struct jail_plan* plan) {
+  handles.null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (handles.null < 0) jail_fail("open", "/dev/null");
+  handles.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (handles.proc < 0) jail_fail("open", "/proc");
+  handles.folder = jail_open_folder(plan->folder);
+  if (handles.folder < 0) jail_fail("open", plan->folder);
+  handles.root = jail_open_below(handles.folder, "root", O_RDONLY | O_DIRECTORY);
+  if (handles.root < 0) jail_fail("open the root of", plan->folder);
+}
+
+/* Two that start the same jail: one of them waits outside. The lock goes with exec. */
+static void take_folder(const struct jail_plan* plan) {
+  if (flock(handles.root, LOCK_EX | LOCK_NB) < 0) jail_fail("lock", plan->folder);
+  if (!jail_is_in_use(handles.root, false)) return;
+  errno = EBUSY;
+  jail_fail("a program runs already in", plan->folder);
+}
+
+static void set_limit(__rlimit_resource_t resource, long long value, const char* name) {
+  struct rlimit limit = {.rlim_cur = (rlim_t)value, .rlim_max = (rlim_t)value};
+  if (value < 0) return;
+  if (setrlimit(resource, &limit) < 0) jail_fail("setrlimit", name);
+}
+
+static void join_cgroups(const struct jail_plan* plan) {
+  for (int i = 0; i < plan->join_count; i++) {
+    int file = open(plan->joins[i], O_WRONLY | O_CLOEXEC);
+    if (file < 0 || write(file, "0", 1) != 1) jail_fail("join cgroup", plan->joins[i]);
+    close(file);
+  }
+}
+
+static void enter_namespaces(const struct jail_plan* plan) {
+  if (plan->is_rootless) jail_enter_user_namespace(plan, &handles, true);
+  if (plan->netns != NULL) {
+    int network = open(plan->netns, O_RDONLY | O_CLOEXEC);
+    if (network < 0) jail_fail("open network namespace", plan->netns);
+    if (setns(network, CLONE_NEWNET) < 0) jail_fail("join network namespace", plan->netns);
+    close(network);
+  } else if (plan->has_empty_network && unshare(CLONE_NEWNET) < 0) {
+    jail_fail("unshare", "network namespace");
+  }
+  set_limit(RLIMIT_FSIZE, plan->fsize, "fsize");
+  set_limit(RLIMIT_NOFILE, plan->no_file, "no-file");
+  join_cgroups(plan);
+  if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
+    jail_fail("unshare", "mount, IPC, UTS and cgroup namespaces");
+  if (plan->host_name != NULL && sethostname(plan->host_name, strlen(plan->host_name)) < 0)
+    jail_fail("sethostname", plan->host_name);
+}
+
+static void write_pid_file(const char* name, pid_t pid) {
+  char text[32];
+  struct stat found;
+  int file = open(name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+  /* Somebody else's file, linked in: it is not ours to write. */
+  if (file >= 0 && fstat(file, &found) == 0 && (!S_ISREG(found.st_mode) || found.st_nlink != 1)) {
+    errno = EMLINK;
+    jail_fail("write pid file", name);
+  }
+  int length = snprintf(text, sizeof text, "%d", pid);
+  if (file < 0 || ftruncate(file, 0) < 0 || write(file, text, (size_t)length) != length)
+    jail_fail("write pid file", name);
+  close(file);
+}
+
+/* Clients look for one of two names: the program's, or Firecracker's. */
+static void write_pid_files(const struct jail_plan* plan, pid_t pid) {
+  jail_tell_pid(&handles, pid);
+  write_pid_file("firecracker.pid", pid);
+  if (plan->pid_file != NULL && strcmp(plan->pid_file, "firecracker.pid") != 0)
+    write_pid_file(plan->pid_file, pid);
+}
+
+/* Forks, and the parent ends with the status of the way in, once exec or a failure decided it. */
+static void leave_to_child(int flags, const struct jail_plan* plan) {
+  int way[2];
+  char byte;
+  if (way_count >= WAYS_MAX || pipe2(way, O_CLOEXEC) < 0) jail_fail("pipe", "child");
+  pid_t child = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+  if (child < 0) jail_fail("clone", "child");
+  if (child == 0) {
+    close(way[0]);
+    ways[way_count++] = way[1];
+    return;
+  }
+  close(way[1]);
+  child_to_kill = child;
+  if (flags & CLONE_NEWPID) write_pid_files(plan, child);
+  /* The caretaker's pipe ends with its last holder. */
+  close(handles.status);
+  handles.status = -1;
+  ssize_t bytes;
+  while ((bytes = read(way[0], &byte, 1)) < 0 && errno == EINTR) {
+  }
+  _exit(bytes == 0 ? 0 : 1);
+}
+
+static void detach(const struct jail_plan* plan) {
+  leave_to_child(0, plan);
+  if (setsid() < 0) jail_fail("setsid", "daemon");
+  leave_to_child(0, plan);
+  for (int stream = 0; stream < 3; stream++)
+    if (dup2(handles.null, stream) < 0) jail_fail("dup2", "/dev/null");
+}
+
+static void start(const struct jail_plan* plan) {
+  mode_t mask = umask(022);
+  open_handles(plan);
+  take_folder(plan);
+  if (plan->cleans || !plan->keeps_folder || plan->cgroup_count > 0)
+    jail_start_caretaker(plan, &handles);
+  enter_namespaces(plan);
+  jail_enter_root(plan, &handles);
+  if (plan->is_daemon) detach(plan);
+  if (plan->has_pid_namespace)
+    leave_to_child(CLONE_NEWPID, plan);
+  else
+    write_pid_files(plan, getpid());
+  jail_drop_privileges(plan, &handles);
+  umask(mask);
+  execve(plan->command[0], plan->command, plan->environment);
+  jail_fail("exec", plan->command[0]);
+}
+
+static int take_away(const struct jail_plan* plan) {
+  handles.folder = jail_open_folder(plan->folder);
+  if (handles.folder >= 0)
+    handles.root = jail_open_below(handles.folder, "root", O_RDONLY | O_DIRECTORY);
+  return jail_remove(plan, handles.root) ? 0 : 1;
+}
+
+int main(int argc, char** argv) {
+  struct jail_plan plan;
+  if (argc < 3) {
+    fprintf(stderr, "estalo-jail is a part of estalo: estalo jail --help\n");
+    return 2;
+  }
+  /* Nothing that was inherited goes in, nor along with the caretaker. */
+  if (close_range(3, ~0u, CLOSE_RANGE_UNSHARE) < 0) jail_fail("close_range", "descriptors");
+  jail_read_plan(argv + 2, &plan);
+  if (strcmp(argv[1], "remove") == 0) return take_away(&plan);
+  if (strcmp(argv[1], "start") != 0 || plan.command == NULL || plan.command[0] == NULL) return 2;
+  start(&plan);
+  return 1;
+}
