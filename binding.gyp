@@ -12,6 +12,7 @@
         "src/native/kvm_core.c",
         "src/native/kvm_stats.c",
         "src/native/poller.cc",
+        "src/native/process.cc",
         "src/native/tap.cc",
         "src/native/uring.c",
         "src/native/vcpu.cc",
@@ -26,6 +27,23 @@
       "cflags_c": ["-std=gnu11", "-Wconversion"],
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-Wno-unused-parameter"],
       "cflags!": ["-Wno-unused-parameter"]
+    },
+    {
+      "target_name": "estalo-jail",
+      "type": "executable",
+      "sources": [
+        "src/native/jail/caretaker.c",
+        "src/native/jail/confine.c",
+        "src/native/jail/landlock.c",
+        "src/native/jail/main.c",
+        "src/native/jail/mounts.c",
+        "src/native/jail/plan.c",
+        "src/native/jail/remove.c"
+      ],
+      "cflags": ["-Wall", "-Wextra", "-Wshadow", "-Werror"],
+      "cflags_c": ["-std=gnu11", "-Wconversion"],
+      "cflags!": ["-Wno-unused-parameter"],
+      "ldflags!": ["-rdynamic"]
     }
   ]
 }

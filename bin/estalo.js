@@ -6,14 +6,17 @@ if (major < 20 || (major === 20 && minor < 17)) {
   process.exit(125);
 }
 const { existsSync } = await import("node:fs");
-// One verb has a bundle of its own, since clients wait for its start.
+// Two verbs have bundles of their own, since clients wait for their start.
 const isVmm = process.argv[2] === "vmm" && !process.argv.includes("--help");
-const command = new URL(isVmm ? "../dist/vmm.js" : "../dist/cli.js", import.meta.url);
+const isJail = process.argv[2] === "jail";
+const bundle = isVmm ? "vmm" : isJail ? "jail" : "cli";
+const command = new URL(`../dist/${bundle}.js`, import.meta.url);
 if (!existsSync(command)) {
   console.error("estalo: it is not built yet\nhint: npm run setup");
   process.exit(125);
 }
 // Node.js 22.1 and later keep compiled code.
 (await import("node:module")).enableCompileCache?.();
-const { vmm } = await import(command.href);
+const { vmm, jail } = await import(command.href);
+if (isJail) jail(process.argv.slice(3), true);
 if (isVmm) await vmm(process.argv.slice(3));

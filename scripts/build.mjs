@@ -50,6 +50,7 @@ const results = await Promise.all([
     splitting: true,
     chunkNames: "chunk-[hash]",
   }),
+  build({ ...common, ...compact, entryPoints: { jail: "src/cli/jail-main.ts" } }),
   // CommonJS: each thread saves 5 ms and 0.2 MiB of Node's loader of modules.
   build({
     ...common,
@@ -62,9 +63,11 @@ const results = await Promise.all([
   }),
 ]);
 // Moved into place: a process that runs has the old file mapped.
-const addon = `${root}dist/estalo.node`;
-copyFileSync(`${root}build/Release/estalo.node`, `${addon}.${process.pid}`);
-renameSync(`${addon}.${process.pid}`, addon);
+for (const name of ["estalo.node", "estalo-jail"]) {
+  const file = `${root}dist/${name}`;
+  copyFileSync(`${root}build/Release/${name}`, `${file}.${process.pid}`);
+  renameSync(`${file}.${process.pid}`, file);
+}
 // The page at /docs, as it comes; about 1.5 MB, so not a part of a bundle.
 mkdirSync(`${root}dist/swagger-ui`, { recursive: true });
 for (const file of ["swagger-ui.css", "swagger-ui-bundle.js", "LICENSE", "NOTICE"]) {

@@ -17,12 +17,13 @@ const files = sourceFiles("src");
 const typescript = files.filter((path) => path.endsWith(".ts"));
 const imports = typescript.flatMap(importsOf);
 
-/** cli ▶ api ▶ library ▶ actors ▶ { devices, boot } ▶ native ▶ basics; a layer may skip downwards. */
+/** cli ▶ api ▶ library ▶ { actors ▶ { devices, boot }, jail } ▶ native ▶ basics; a layer may skip downwards. */
 const RANKS: Readonly<Record<string, number>> = {
   cli: 6,
   api: 5,
   library: 4,
   actors: 3,
+  jail: 3,
   devices: 2,
   boot: 2,
   native: 1,
@@ -90,7 +91,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/boot\/boot-file\.ts$/,
     /^src\/actors\/(config|default-guest|drive-set|fleet-store|transport)\.ts$/,
     /^src\/actors\/backends\//,
-    /^src\/(api|cli)\//,
+    /^src\/(api|cli|jail)\//,
   ],
   "node:child_process": [/^src\/cli\//],
   "node:net": [
@@ -230,6 +231,7 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
     /^src\/api\/firecracker\/(machine|machine-parts|serial-output)\.ts$/,
     "spec/guest/vmm.spec.ts runs the machine",
   ],
+  [/^src\/jail\/jail-error\.ts$/, "the jail's specs see its errors"],
   [/^src\/cli\//, "spec/guest/cli.spec.ts runs the command; some parts have specs besides"],
 ];
 

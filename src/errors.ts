@@ -37,6 +37,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_TOO_LARGE: "config",
   ERR_ESTALO_UNAUTHORIZED: "config",
   ERR_ESTALO_FORBIDDEN: "config",
+  ERR_ESTALO_JAIL_CONFIG: "config",
   // The moment.
   ERR_ESTALO_STATE: "state",
   ERR_ESTALO_STATE_LOCKED: "state",
@@ -60,6 +61,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_STATE_WRITE: "host",
   ERR_ESTALO_CONNECT: "host",
   ERR_ESTALO_REPLY: "host",
+  ERR_ESTALO_JAIL: "host",
   // Ours.
   ERR_ESTALO_THREAD_DIED: "bug",
   ERR_ESTALO_DEVICE_FAILED: "bug",

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ArgumentError, parseVmmArguments, vmmFlagsText } from "../../src/cli/vmm-arguments.js";
+import { ArgumentError } from "../../src/cli/firecracker-flags.js";
+import { parseVmmArguments, vmmFlagsText } from "../../src/cli/vmm-arguments.js";
 
 const parse = (line: string) => parseVmmArguments(line.split(" ").filter((word) => word !== ""));
 

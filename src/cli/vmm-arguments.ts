@@ -1,21 +1,10 @@
 /**
- * Firecracker's command line: only `--name value` and `--name`, each at most once; what follows ` -- ` is not
- * looked at. Its words are Firecracker's (1.16, src/utils/src/arg_parser.rs, src/firecracker/src/main.rs).
+ * Firecracker's command line; what follows ` -- ` is not looked at (1.16, src/firecracker/src/main.rs).
  */
-
-interface Flag {
-  readonly name: string;
-  /** What the value is called; absent: a switch. */
-  readonly value?: string;
-  readonly help: string;
-  /** Must be given as well. */
-  readonly requires?: string;
-  /** Must not be given as well. */
-  readonly forbids?: string;
-}
+import { ArgumentError, type FirecrackerFlag, flagsText, takeApart } from "./firecracker-flags.js";
 
 // biome-ignore format: one row for each flag
-export const VMM_FLAGS: readonly Flag[] = [
+export const VMM_FLAGS: readonly FirecrackerFlag[] = [
   { name: "api-sock", value: "PATH", help: "Unix socket of the API. Default: /run/firecracker.socket." },
   { name: "boot-timer", help: "Log how long the guest takes from InstanceStart to its init." },
   { name: "config-file", value: "PATH", help: "Configure from this JSON file, and start." },
@@ -39,11 +28,6 @@ export const VMM_FLAGS: readonly Flag[] = [
   { name: "start-time-cpu-us", value: "US", help: "CPU time at which this process was started." },
   { name: "start-time-us", value: "US", help: "Monotonic time at which this process was started." },
 ];
-
-/** A command line that is none; its message is Firecracker's. */
-export class ArgumentError extends Error {
-  override readonly name = "ArgumentError";
-}
 
 /** What `estalo vmm` was asked for. */
 export interface VmmOptions {
@@ -69,11 +53,13 @@ export interface VmmOptions {
 export function parseVmmArguments(words: readonly string[]): VmmOptions {
   const end = words.indexOf("--");
   const own = end < 0 ? words : words.slice(0, end);
-  const given = own.includes("--help") || own.includes("--version") ? new Map() : takeApart(own);
+  const given =
+    own.includes("--help") || own.includes("--version") ? new Map() : takeApart(VMM_FLAGS, own);
   refuseMissing(given);
   const isGiven = (name: string) => given.has(name);
-  const number = (name: string) => wholeNumber(name, given.get(name));
-  const id = given.get("id") ?? "anonymous-instance";
+  const text = (name: string) => given.get(name)?.[0];
+  const number = (name: string) => wholeNumber(name, text(name));
+  const id = text("id") ?? "anonymous-instance";
   if (!/^[A-Za-z0-9-]{1,64}$/.test(id)) {
     throw new ArgumentError(
       `Invalid instance ID: 1 to 64 letters, digits and hyphens, not '${id}'.`,
@@ -82,58 +68,22 @@ export function parseVmmArguments(words: readonly string[]): VmmOptions {
   number("mmds-size-limit");
   return {
     action: actionOf(own, isGiven),
-    apiSocket: given.get("api-sock") ?? "/run/firecracker.socket",
+    apiSocket: text("api-sock") ?? "/run/firecracker.socket",
     id,
-    configFile: given.get("config-file"),
+    configFile: text("config-file"),
     noApi: isGiven("no-api"),
-    logPath: given.get("log-path"),
-    level: given.get("level"),
-    module: given.get("module"),
+    logPath: text("log-path"),
+    level: text("level"),
+    module: text("module"),
     showLevel: isGiven("show-level"),
     showLogOrigin: isGiven("show-log-origin"),
-    metricsPath: given.get("metrics-path"),
+    metricsPath: text("metrics-path"),
     bootTimer: isGiven("boot-timer"),
     maxPayloadBytes: number("http-api-max-payload-size") ?? 51_200,
     startTimeUs: number("start-time-us"),
     startTimeCpuUs: number("start-time-cpu-us"),
     parentCpuTimeUs: number("parent-cpu-time-us"),
   };
-}
-
-/** Values by flag; a switch has an empty one. */
-function takeApart(words: readonly string[]): Map<string, string> {
-  const given = new Map<string, string>();
-  const rest = [...words];
-  for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
-    const name = word.startsWith("--") ? word.slice(2) : word;
-    const flag = word === name ? undefined : VMM_FLAGS.find((known) => known.name === name);
-    if (flag === undefined) {
-      throw new ArgumentError(
-        `Found argument '${name}' which wasn't expected, or isn't valid in this context.`,
-      );
-    }
-    if (given.has(name)) {
-      throw new ArgumentError(`The argument '${name}' was provided more than once.`);
-    }
-    given.set(name, flag.value === undefined ? "" : flagValue(name, rest.shift()));
-  }
-  for (const { name, requires, forbids } of VMM_FLAGS) {
-    if (!given.has(name)) continue;
-    if (requires !== undefined && !given.has(requires)) {
-      throw new ArgumentError(`Argument '${requires}' required, but not found.`);
-    }
-    if (forbids !== undefined && given.has(forbids)) {
-      throw new ArgumentError(
-        `Argument '${forbids}' cannot be used together with argument '${name}'.`,
-      );
-    }
-  }
-  return given;
-}
-
-function flagValue(name: string, word: string | undefined): string {
-  if (word !== undefined && !word.startsWith("--")) return word;
-  throw new ArgumentError(`The argument '${name}' requires a value, but none was supplied.`);
 }
 
 function wholeNumber(name: string, text: string | undefined): number | undefined {
@@ -150,7 +100,7 @@ const MISSING: Readonly<Record<string, string>> = {
   "describe-snapshot": "snapshots",
 };
 
-function refuseMissing(given: ReadonlyMap<string, string>): void {
+function refuseMissing(given: ReadonlyMap<string, readonly string[]>): void {
   for (const [name, what] of Object.entries(MISSING)) {
     if (given.has(name)) throw new ArgumentError(`--${name}: this build has no ${what} yet.`);
   }
@@ -167,9 +117,5 @@ function actionOf(
 
 /** The options, for `--help`. */
 export function vmmFlagsText(): string {
-  const lines = VMM_FLAGS.map(({ name, value, help }) => {
-    const flag = `--${name}${value === undefined ? "" : ` <${value}>`}`;
-    return `  ${flag.padEnd(38)}${help}`;
-  });
-  return `${lines.join("\n")}\n`;
+  return flagsText(VMM_FLAGS);
 }

@@ -8,12 +8,8 @@
  */
 import { readFileSync } from "node:fs";
 import { FIRECRACKER_VERSION, SNAPSHOT_VERSION } from "../api/firecracker/version.js";
-import {
-  ArgumentError,
-  parseVmmArguments,
-  type VmmOptions,
-  vmmFlagsText,
-} from "./vmm-arguments.js";
+import { ArgumentError } from "./firecracker-flags.js";
+import { parseVmmArguments, type VmmOptions, vmmFlagsText } from "./vmm-arguments.js";
 import { EXIT_BAD_ARGUMENTS } from "./vmm-exit-codes.js";
 import { VmmProcess } from "./vmm-process.js";
 

@@ -10,6 +10,7 @@
 #include "kvm.h"
 #include "native_error.h"
 #include "poller.h"
+#include "process.h"
 #include "shared_layout.h"
 #include "tap.h"
 #include "vcpu.h"
@@ -87,6 +88,8 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("Tap", Tap::Define(env));
   exports.Set("signalEventFd", Napi::Function::New<SignalEventFd>(env, "signalEventFd"));
   exports.Set("sampleClocks", Napi::Function::New<SampleClocks>(env, "sampleClocks"));
+  exports.Set("execute", Napi::Function::New<Execute>(env, "execute"));
+  exports.Set("sharedObjects", Napi::Function::New<SharedObjects>(env, "sharedObjects"));
   exports.Set("trimMemory", Napi::Function::New<TrimMemory>(env, "trimMemory"));
   exports.Set("numbers", SharedNumbers(env));
   Succeeded(env, "sigaction", estalo_vcpu_install_signal());

@@ -186,6 +186,14 @@ export interface NativeAddon {
   readonly signalEventFd: (fd: number) => void;
   /** TSC and CLOCK_MONOTONIC in nanoseconds, now: low word and high word of each. */
   readonly sampleClocks: (words: Uint32Array) => void;
+  /** Replaces the process by another program; returns by an error only. */
+  readonly execute: (
+    file: string,
+    words: readonly string[],
+    environment: readonly string[],
+  ) => never;
+  /** Paths of the shared libraries that this process has loaded, the loader among them. */
+  readonly sharedObjects: () => string[];
   readonly trimMemory: () => void;
   readonly numbers: Readonly<Record<string, number>>;
 }

@@ -20,19 +20,25 @@
 
 static struct jail_handles handles = {-1, -1, -1, -1, -1, -1};
 
-/* To each parent that waits: a byte says that the way in failed, its end without one that it did
- * not. */
+/*
+ * To each parent that waits, the outermost first: what failed, or its end without a word. A daemon
+ * has no standard error any more when it fails, but the outermost parent has.
+ */
 #define WAYS_MAX 4
+#define MESSAGE_BYTES 512
 static int ways[WAYS_MAX];
 static int way_count;
 static pid_t child_to_kill;
 
 void jail_fail(const char* operation, const char* object) {
-  fprintf(stderr, "Error: estalo jail: %s %s: %s\n", operation, object, strerror(errno));
+  char message[MESSAGE_BYTES];
+  snprintf(message, sizeof message, "Error: estalo jail: %s %s: %s\n", operation, object,
+           strerror(errno));
   if (child_to_kill > 0) kill(child_to_kill, SIGKILL);
   jail_await_clean_up(&handles);
+  if (way_count == 0) fputs(message, stderr);
   for (int i = 0; i < way_count; i++)
-    if (write(ways[i], "", 1) != 1) continue;
+    if (write(ways[i], message, strlen(message)) < 0) continue;
   exit(1);
 }
 
@@ -114,7 +120,7 @@ static void write_pid_files(const struct jail_plan* plan, pid_t pid) {
 /* Forks, and the parent ends with the status of the way in, once exec or a failure decided it. */
 static void leave_to_child(int flags, const struct jail_plan* plan) {
   int way[2];
-  char byte;
+  char message[MESSAGE_BYTES];
   if (way_count >= WAYS_MAX || pipe2(way, O_CLOEXEC) < 0) jail_fail("pipe", "child");
   pid_t child = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
   if (child < 0) jail_fail("clone", "child");
@@ -130,8 +136,9 @@ static void leave_to_child(int flags, const struct jail_plan* plan) {
   close(handles.status);
   handles.status = -1;
   ssize_t bytes;
-  while ((bytes = read(way[0], &byte, 1)) < 0 && errno == EINTR) {
+  while ((bytes = read(way[0], message, sizeof message)) < 0 && errno == EINTR) {
   }
+  if (bytes > 0 && way_count == 0) fprintf(stderr, "%.*s", (int)bytes, message);
   _exit(bytes == 0 ? 0 : 1);
 }
 

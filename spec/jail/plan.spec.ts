@@ -1,0 +1,86 @@
+import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { makePlan, removalWords } from "../../src/jail/plan.js";
+import { isRoot, jailOptions, makeBase } from "../support/jails.js";
+
+const own = isRoot ? {} : { uid: `${process.getuid?.()}`, gid: `${process.getgid?.()}` };
+const options = (base: string, more = {}) => jailOptions(base, { ...own, ...more });
+
+describe("makePlan", () => {
+  it("writes the launcher's words and makes the folder", () => {
+    const base = makeBase();
+    const { folder, words } = makePlan(
+      options(base, {
+        isDaemon: true,
+        hasPidNamespace: true,
+        netns: "/run/netns/x",
+        resourceLimits: ["fsize=5"],
+        arguments: ["--api-sock", "s"],
+      }),
+    );
+    expect(folder).toBe(join(base, "node", "one"));
+    expect(existsSync(join(folder, "root"))).toBe(true);
+    const text = words.join(" ");
+    for (const part of ["daemonize", "new-pid-ns", "netns /run/netns/x", "fsize 5", "clean"]) {
+      expect(text).toContain(` ${part} `);
+    }
+    expect(text).toContain("no-file 2048 ");
+    expect(text).not.toContain("empty-network");
+    expect(text).not.toContain("keep-folder");
+    expect(text).toMatch(/ -- \/node \/estalo\/bin\/firecracker --id one --api-sock s$/);
+  });
+
+  it("keeps a folder that a client filled before", () => {
+    const base = makeBase();
+    mkdirSync(join(base, "node/one/root"), { recursive: true });
+    expect(makePlan(options(base)).words).toContain("keep-folder");
+  });
+
+  it.each([
+    ["an id with a slash", { id: "../x" }],
+    ["a user that is none", { uid: "root" }],
+    ["a limit", { resourceLimits: ["cpu=1"] }],
+    ["a control group", { cgroups: ["cpu"] }],
+    ["a missing controller", { cgroups: ["nonsense.max=1"] }],
+    ["a version", { cgroupVersion: "3" }],
+    ["a parent", { parentCgroup: "/" }],
+    ["a program that is not there", { execFile: "/nonsense" }],
+  ])("refuses %s and leaves nothing behind", (_, more) => {
+    const base = makeBase();
+    expect(() => makePlan(options(base, more))).toThrowError();
+    expect(readdirSync(base)).toEqual([]);
+  });
+
+  it("does not write its record through a link", () => {
+    const base = makeBase();
+    const victim = join(base, "victim");
+    writeFileSync(victim, "mine");
+    mkdirSync(join(base, "node/one"), { recursive: true });
+    symlinkSync(victim, join(base, "node/one/estalo-jail.json"));
+    expect(() => makePlan(options(base))).toThrowError(/ELOOP/);
+  });
+
+  it.runIf(!isRoot)("is for its own user only (without root)", () => {
+    expect(() => makePlan(jailOptions(makeBase(), { uid: "0" }))).toThrowError(/Without root/);
+  });
+});
+
+describe("removalWords", () => {
+  it("names what the record has", () => {
+    const base = makeBase();
+    makePlan(options(base));
+    const folder = join(base, "node", "one");
+    expect(removalWords(base, "node", "one", true)).toEqual(["folder", folder, "kill"]);
+  });
+
+  it("refuses what is no jail", () => {
+    const base = makeBase();
+    expect(() => removalWords(base, "node", "none", false)).toThrowError(/There is no jail in/);
+    expect(() => removalWords(base, "../..", "x", false)).toThrowError(/not the name of a program/);
+    expect(() => removalWords(base, "node", "..", false)).toThrowError(/Invalid instance ID/);
+    mkdirSync(join(base, "node/odd"), { recursive: true });
+    writeFileSync(join(base, "node/odd/estalo-jail.json"), '{"cgroups":[1]}');
+    expect(() => removalWords(base, "node", "odd", false)).toThrowError(/not a jail's record/);
+  });
+});
