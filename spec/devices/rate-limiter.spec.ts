@@ -123,6 +123,7 @@ describe("RateLimiter", () => {
     expect(it.admit(80)).toBe(false);
     expect(waits).toEqual([600_000]);
     clock.us = 600_000;
+    it.reopen();
     expect(it.admit(80)).toBe(true);
     // The operation that was given back is there.
     expect(it.admit(0)).toBe(true);
@@ -130,14 +131,25 @@ describe("RateLimiter", () => {
     expect(it.throttledCount).toBe(2);
   });
 
-  it("stays closed for smaller requests too until the refused one may pass", () => {
+  it("stays closed for smaller requests too until it is opened again", () => {
     const { it, clock } = limiter({ bandwidth: { size: 100, refillTimeMs: 1000 } });
     expect(it.admit(50)).toBe(true);
     expect(it.admit(100)).toBe(false);
     expect(it.admit(1)).toBe(false);
     expect(it.throttledCount).toBe(1);
     clock.us = 500_000;
+    it.reopen();
     expect(it.admit(100)).toBe(true);
+  });
+
+  it("closes again when it was opened too early, and says how much longer", () => {
+    const { it, clock, waits } = limiter({ ops: { size: 1, refillTimeMs: 1000 } });
+    expect(it.admit(0)).toBe(true);
+    expect(it.admit(0)).toBe(false);
+    clock.us = 999_000;
+    it.reopen();
+    expect(it.admit(0)).toBe(false);
+    expect(waits).toEqual([1_000_000, expect.closeTo(1000)]);
   });
 
   it("changes one bucket and leaves the other; zeros remove it", () => {

@@ -53,6 +53,7 @@ export class RateLimit {
       .pipe(takeUntil(this.#closed))
       .subscribe((event) => {
         this.#events.next(event);
+        if (event.type === "released") limiter.reopen();
         if (event.type !== "throttled") resume();
       });
   }

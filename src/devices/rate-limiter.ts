@@ -100,8 +100,8 @@ export class RateLimiter {
   readonly #nowUs: () => number;
   #bandwidth: TokenBucket | undefined;
   #ops: TokenBucket | undefined;
-  /** Both buckets stay closed until then: what comes later must not overtake what was refused. */
-  #closedUntilUs = 0;
+  /** Closed since something was refused: what comes later must not overtake it. */
+  #isClosed = false;
 
   /** @param nowUs - microseconds of a monotonic clock */
   constructor(config: RateLimiterConfig, nowUs: () => number) {
@@ -124,21 +124,21 @@ export class RateLimiter {
     const nowUs = this.#nowUs();
     if (change.bandwidth !== undefined) this.#bandwidth = bucketOf(change.bandwidth, nowUs);
     if (change.ops !== undefined) this.#ops = bucketOf(change.ops, nowUs);
-    this.#closedUntilUs = 0;
+    this.#isClosed = false;
   }
 
   /** Whether one operation of `bytes` bytes may be done now; it is paid for when it may. */
   admit(bytes: number): boolean {
     if (this.#bandwidth === undefined && this.#ops === undefined) return true;
+    if (this.#isClosed) return false;
     const nowUs = this.#nowUs();
-    if (nowUs < this.#closedUntilUs) return false;
     if (this.#ops !== undefined && !this.#ops.take(1, nowUs)) {
-      this.#close(this.#ops.waitUs(1, nowUs), nowUs);
+      this.#close(this.#ops.waitUs(1, nowUs));
       return false;
     }
     if (this.#bandwidth !== undefined && !this.#bandwidth.take(bytes, nowUs)) {
       this.#ops?.give(1);
-      this.#close(this.#bandwidth.waitUs(bytes, nowUs), nowUs);
+      this.#close(this.#bandwidth.waitUs(bytes, nowUs));
       return false;
     }
     return true;
@@ -150,8 +150,16 @@ export class RateLimiter {
     this.#bandwidth?.give(bytes);
   }
 
-  #close(waitUs: number, nowUs: number): void {
-    this.#closedUntilUs = nowUs + waitUs;
+  /**
+   * The wait that `onThrottled` told of is over. Whether it was long enough shows at the next request, which
+   * closes the limiter again if it was not: a timer may end a little early.
+   */
+  reopen(): void {
+    this.#isClosed = false;
+  }
+
+  #close(waitUs: number): void {
+    this.#isClosed = true;
     this.throttledCount++;
     this.onThrottled?.(waitUs);
   }

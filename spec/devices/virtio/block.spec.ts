@@ -248,7 +248,7 @@ describe("VirtioBlock with a rate limiter", () => {
   }
 
   it("leaves in the queue what is beyond its limit, in order, until it is told to go on", () => {
-    const { m, clock } = limited({ bandwidth: { size: 1024, refillTimeMs: 1000 } });
+    const { m, clock, limiter } = limited({ bandwidth: { size: 1024, refillTimeMs: 1000 } });
     const requests = [0, 1, 2, 3].map((sector) =>
       m.request(regs.TYPE_IN, sector, into(512, DATA + sector * 512)),
     );
@@ -259,9 +259,11 @@ describe("VirtioBlock with a rate limiter", () => {
     expect(m.ring.takeUsed()).toEqual([]);
     expect(m.device.metrics.rate_limiter_throttled_events).toBeGreaterThanOrEqual(1);
     clock.us = 500_000;
+    limiter.reopen();
     m.device.resumeThrottled();
     expect(m.ring.takeUsed().map(({ head }) => head)).toEqual([requests[2].head]);
     clock.us = 1_000_000;
+    limiter.reopen();
     m.device.resumeThrottled();
     expect(m.ring.takeUsed().map(({ head }) => head)).toEqual([requests[3].head]);
     expect(m.device.metrics.rate_limiter_event_count).toBe(2);
@@ -283,12 +285,13 @@ describe("VirtioBlock with a rate limiter", () => {
   });
 
   it("forgets what waited when its driver resets it", () => {
-    const { m, clock } = limited({ ops: { size: 1, refillTimeMs: 1000 } });
+    const { m, clock, limiter } = limited({ ops: { size: 1, refillTimeMs: 1000 } });
     m.request(regs.TYPE_FLUSH, 0);
     m.request(regs.TYPE_FLUSH, 0);
     m.kick();
     m.reset();
     clock.us = 1_000_000;
+    limiter.reopen();
     m.device.resumeThrottled();
     expect(m.faults).toEqual([]);
     expect(m.status).toBe(0);

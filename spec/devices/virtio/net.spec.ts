@@ -178,6 +178,7 @@ describe("VirtioNet transmitting", () => {
     m.kick(TRANSMIT_QUEUE);
     expect(m.transmit.takeUsed()).toHaveLength(2);
     clock.us = 500_000;
+    transmitLimiter.reopen();
     m.device.resumeThrottled("transmit");
     expect(m.backend.sent).toEqual([0, 1, 2].map((seed) => frame(60, seed)));
     expect(m.device.metrics.tx_rate_limiter_throttled).toBe(1);
@@ -312,9 +313,11 @@ describe("VirtioNet receiving", () => {
     m.backend.arrive(frame(60), frame(61), frame(62), frame(63));
     expect(m.receive.takeUsed().map(({ length }) => length)).toEqual([60, 61]);
     clock.us = 500_000;
+    receiveLimiter.reopen();
     m.device.resumeThrottled("receive");
     expect(m.receive.takeUsed().map(({ length }) => length)).toEqual([62]);
     clock.us = 1_000_000;
+    receiveLimiter.reopen();
     m.device.resumeThrottled("receive");
     expect(m.receive.takeUsed().map(({ length }) => length)).toEqual([63]);
   });

@@ -108,6 +108,7 @@ describe("VirtioRng", () => {
     expect(ring.takeUsed()).toHaveLength(2);
     expect(m.device.metrics.entropy_rate_limiter_throttled).toBe(1);
     clock.us = 500_000;
+    limiter.reopen();
     m.device.resumeThrottled();
     expect(ring.takeUsed()).toHaveLength(1);
     expect(m.device.metrics.entropy_bytes).toBe(150);
