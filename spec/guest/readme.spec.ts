@@ -42,6 +42,7 @@ const DOCUMENTS: readonly (readonly [string, readonly RegExp[]])[] = [
     [
       /^from the guest\r?\npoweroff, status 3, exit code 3\n$/,
       /paused after \d+ exits\nport writes: \d+; the last exit took \d+ ticks\n$/,
+      /^pio serial 0x3f[8-f]: 0x[0-9a-f]{1,2}, \d+ ns\n0 lost, 0 dropped\n$/,
     ],
   ],
   ["docs/fleet.md", [/^poweroff, exit code 3\ntrue\n$/]],

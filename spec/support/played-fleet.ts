@@ -19,6 +19,7 @@ import { FLEET_STATES } from "../../src/api/v1/schemas.js";
 import { createBlockMetrics } from "../../src/devices/virtio/block.state.js";
 import { createNetMetrics } from "../../src/devices/virtio/net.state.js";
 import { EstaloError } from "../../src/errors.js";
+import { PlayedVcpus } from "./played-exits.js";
 
 /** Events in memory, the last `kept` of them. */
 export class PlayedJournal implements Journal {
@@ -88,6 +89,9 @@ export class PlayedMicrovm implements LiveMicrovm {
       },
     },
   };
+  /** Two vCPUs whose exits the spec writes. */
+  readonly vcpus = new PlayedVcpus(2);
+  readonly exits = this.vcpus.stream;
   readonly metrics: MachineMetrics = {
     vcpus: [
       { exitIoIn: 1, exitIoOut: 2, exitMmioRead: 3, exitMmioWrite: 4, exitOther: 5, kicks: 6 },
@@ -126,6 +130,7 @@ export class PlayedMicrovm implements LiveMicrovm {
 
   end(exit: MicroVmExit): void {
     this.console.close();
+    this.exits.close();
     this.#end(exit);
   }
 }

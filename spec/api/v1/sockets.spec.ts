@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { WebSocket } from "ws";
+import { decodeExitFrame } from "../../../src/api/exit-frames.js";
 import { DoorHost, until } from "../../support/door-host.js";
 import { KILLED } from "../../support/played-fleet.js";
 import { RawClient } from "../../support/raw-http.js";
@@ -199,6 +200,44 @@ describe("/v1/microvms/{id}/console", () => {
     socket.send(Buffer.alloc(70_000));
     await closed({ seen });
     expect(host.fleet.machine("limited").input).toBe("");
+  });
+});
+
+describe("/v1/microvms/{id}/exits", () => {
+  it("streams exits over a real socket, as text and as frames, until the microVM ends", async () => {
+    const { record: made } = await host.fleet.create({ name: "traced" });
+    const { vcpus } = host.fleet.machine(made.id);
+    const path = "/v1/microvms/traced/exits";
+    const [text, binary] = [await open(path), await open(`${path}?format=binary&device=serial`)];
+    await until(() => vcpus.watch() !== 0, "a watcher");
+    await until(() => text.seen.texts.length === 1 && binary.seen.texts.length === 1, "hellos");
+    vcpus.exits(0, 2000);
+    await until(() => binary.seen.bytes.length >= 1, "a frame");
+    host.fleet.machine(made.id).end(KILLED);
+    await until(() => text.seen.closed !== undefined && binary.seen.closed !== undefined, "ends");
+    const exits = text.seen.texts.slice(1).flatMap(({ exits }) => exits as unknown[]);
+    const { devices } = binary.seen.texts[0] as { devices: string[] };
+    const batches = binary.seen.bytes.map((bytes) => decodeExitFrame(bytes, devices));
+    const decoded = batches.flatMap((batch) => batch.toArray());
+    // A ring holds 1023: the rest was overwritten before a poll could see it, and is told.
+    expect(exits).toHaveLength(1023);
+    expect(decoded).toHaveLength(1023);
+    expect(batches.at(-1)?.lost).toBe(977);
+    expect(decoded.at(-1)).toMatchObject({ device: "serial", sequence: 1999 });
+    expect(text.seen.closed?.code).toBe(1000);
+  });
+
+  it("refuses a wrong query before the upgrade, and closes for a microVM that is not there", async () => {
+    await host.fleet.create({ name: "filtered" });
+    for (const query of ["sample=0", "nonsense=1", "device=nobody", "by=kind&format=binary"]) {
+      const socket = host.socket(`/v1/microvms/filtered/exits?${query}`);
+      const seen = record(socket);
+      await until(() => seen.refused !== undefined, "a refusal");
+      expect(seen.refused, query).toContain("400");
+    }
+    const { seen } = await open("/v1/microvms/nobody/exits");
+    await until(() => seen.closed !== undefined, "the close");
+    expect(seen.closed?.code).toBe(4404);
   });
 });
 

@@ -1,6 +1,13 @@
 /**
  * `estalo/client`: the client of `estalo serve`, without anything native.
  */
+
+export {
+  EXIT_KINDS,
+  type ExitBatch,
+  type ExitInfo,
+  type ExitKind,
+} from "../../actors/exit-batch.js";
 export {
   type ErrorCode,
   type ErrorFamily,
@@ -8,6 +15,7 @@ export {
   EstaloError,
   isEstaloError,
 } from "../../errors.js";
+export { decodeExitFrame } from "../exit-frames.js";
 export { type ClientOptions, EstaloClient } from "./client.js";
 export type {
   BootSource,
@@ -28,6 +36,10 @@ export type { ExitsMessage, ExitsOptions } from "./exit-stream.js";
 export type { CreateOptions, ListOptions, Microvms, StopCallOptions } from "./microvms.js";
 export type { ClientTls, Pem, ServerOptions } from "./server-address.js";
 export type {
+  ExitMessage,
+  ExitsBatchMessage,
+  ExitsCountsMessage,
+  ExitsHelloMessage,
   FleetEvent,
   FleetEventType,
   Health,

@@ -2,6 +2,7 @@
  * What goes over the wire of door 2, as types: all of them made from the schemas that the server checks with.
  */
 import type { Static } from "typebox";
+import type * as exits from "../v1/exit-schemas.js";
 import type * as metrics from "../v1/metrics-schemas.js";
 import type { DeepReadonly } from "../v1/schema-types.js";
 import type * as schemas from "../v1/schemas.js";
@@ -33,3 +34,11 @@ export type MicrovmMetrics = DeepReadonly<Static<typeof metrics.MicrovmMetrics>>
 export type FleetEvent = DeepReadonly<Static<typeof streams.FleetEvent>>;
 /** What {@link FleetEvent} may be. */
 export type FleetEventType = FleetEvent["type"];
+/** First message of a stream of exits. */
+export type ExitsHelloMessage = DeepReadonly<Static<typeof exits.ExitsHello>>;
+/** One exit, as JSON. */
+export type ExitMessage = DeepReadonly<Static<typeof exits.Exit>>;
+/** Exits, as they were polled. */
+export type ExitsBatchMessage = DeepReadonly<Static<typeof exits.ExitsBatch>>;
+/** A window of counts. */
+export type ExitsCountsMessage = DeepReadonly<Static<typeof exits.ExitsCounts>>;

@@ -4,6 +4,7 @@
 import type { MicroVmConfig } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { Console } from "../../actors/console.js";
+import type { ExitStream } from "../../actors/exit-stream.js";
 import type {
   FleetCounters,
   FleetEvent,
@@ -31,6 +32,7 @@ export interface LiveMicrovm {
   };
   /** Of each vCPU; 0: it has none now. */
   readonly vcpuThreadIds: readonly number[];
+  readonly exits: ExitStream;
   /** Fulfilled when it has ended. */
   readonly exited: Promise<unknown>;
 }

@@ -13,6 +13,7 @@ import {
   CLOSE_TOO_SLOW,
   CLOSE_WRONG_STATE,
 } from "./close-codes.js";
+import { ExitsBatch, ExitsCounts, ExitsHello, ExitsQuery } from "./exit-schemas.js";
 import { MicrovmParams } from "./route-specs.js";
 import { ConsoleResize, ConsoleTaken, EventsHello, FleetEvent } from "./stream-schemas.js";
 
@@ -96,5 +97,30 @@ export const EVENTS_SOCKET = {
     [CLOSE_POLICY]: "the client sent a message",
     [CLOSE_TOO_SLOW]: "the client is so slow that its next event is not kept any more",
     [CLOSE_GAP]: "events after `since` are not kept any more, or `since` never was",
+  },
+} as const satisfies SocketSpec;
+
+export const EXITS_SOCKET = {
+  name: "exits",
+  path: "/v1/microvms/{id}/exits",
+  summary: "The exits of a microVM's vCPUs while they happen.",
+  description:
+    "The first message is `hello`, then come batches of exits or, with `by`, a message of counts for each window. Lossy: counters tell what is missing. docs/streams.md has the fields and the bytes of a frame.",
+  params: MicrovmParams,
+  query: ExitsQuery,
+  serverSends: [
+    { name: "exitsHello", summary: "Names and clock. Comes first.", schema: ExitsHello },
+    { name: "exits", summary: "Exits in the order of their times.", schema: ExitsBatch },
+    { name: "exitCounts", summary: "With `by`: one window.", schema: ExitsCounts },
+    { name: "exitFrame", summary: "With format=binary: a batch, instead of `exits`." },
+  ],
+  clientSends: [],
+  closeCodes: {
+    [CLOSE_NORMAL]: "the microVM has ended, everything was sent",
+    ...COMMON_CODES,
+    [CLOSE_POLICY]: "the client sent a message",
+    [CLOSE_TOO_SLOW]: "more waits for the client than the server keeps",
+    [CLOSE_NOT_FOUND]: "there is no such microVM",
+    [CLOSE_WRONG_STATE]: "it does not run, so that it has no exits",
   },
 } as const satisfies SocketSpec;

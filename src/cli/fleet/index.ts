@@ -7,6 +7,7 @@ import { connect, type FleetHandler } from "./call.js";
 import { joinConsole, logs } from "./console.js";
 import { each } from "./each.js";
 import { events } from "./events.js";
+import { exits } from "./exits.js";
 import { inspect, wait } from "./inspect.js";
 import { ps } from "./ps.js";
 import { stats, top } from "./stats.js";
@@ -25,6 +26,7 @@ const HANDLERS: Readonly<Record<string, FleetHandler>> = {
   inspect,
   wait,
   events,
+  exits,
   stats,
   top,
 };

@@ -204,6 +204,59 @@ export const EVENTS_VERB: VerbSpec = {
   ],
 };
 
+export const EXITS_VERB: VerbSpec = {
+  name: "exits",
+  summary: "Show the exits of a microVM's vCPUs while they happen.",
+  operands: "MICROVM",
+  microvmStates: LIVE_STATES,
+  options: [
+    {
+      name: "by",
+      value: "FIELD,…",
+      help: "Count instead, by some of kind, device, address, direction, vcpu.",
+    },
+    { name: "top", help: "A live table; by device, address and direction unless --by says." },
+    { name: "window", value: "MS", help: "How long is counted, 10 to 3600000. Default 1000." },
+    {
+      name: "kind",
+      value: "KIND,…",
+      multiple: true,
+      help: "Only these: pio, mmio, hlt, notify, …",
+    },
+    {
+      name: "device",
+      value: "NAME,…",
+      multiple: true,
+      help: "Only these: serial, entropy, drive root, …, or none for what no device answers.",
+    },
+    { name: "vcpu", value: "N,…", multiple: true, help: "Only these vCPUs." },
+    { name: "direction", value: "read|write", help: "Only such accesses." },
+    {
+      name: "address",
+      value: "FROM[-TO]",
+      help: "Only accesses there: 0x3f8, 0xc0001000-0xc0001fff.",
+    },
+    {
+      name: "size",
+      value: "BYTES,…",
+      multiple: true,
+      help: "Only accesses of 1, 2, 4 or 8 bytes.",
+    },
+    { name: "sample", value: "N", help: "One in N of those." },
+    { name: "history", value: "N", help: "Begin N exits of each vCPU ago, at most 1023." },
+    { name: "rip", help: "With the guest's RIP, which slows its exits a little." },
+    JSON_LINES,
+    ...COMMON,
+  ],
+  details: `Several of a list are alternatives. Exits that come faster than they can be shown are left out, and
+counted on standard error. docs/streams.md tells what the fields and kinds mean.`,
+  examples: [
+    ["estalo exits web --by device,address --top", "what keeps a guest from running"],
+    ["estalo exits web --device serial --direction write", "each byte to the serial port"],
+    ["estalo exits web --json --kind mmio | jq -r .address | sort | uniq -c", "for programs"],
+  ],
+};
+
 export const STATS_VERB: VerbSpec = {
   name: "stats",
   summary: "Show what microVMs use, once a second.",
@@ -238,6 +291,7 @@ export const FLEET_VERBS: readonly VerbSpec[] = [
   INSPECT_VERB,
   WAIT_VERB,
   EVENTS_VERB,
+  EXITS_VERB,
   STATS_VERB,
   TOP_VERB,
 ];

@@ -1,0 +1,168 @@
+/**
+ * /v1/microvms/{id}/exits: a microVM's exits while they happen, or their counts, to one client.
+ *
+ * First a hello with the names that frames have indexes of, then batches as the server polls them, until the
+ * microVM ends. Lossy: a client that does not read gets nothing until it has, and is told how much that was.
+ */
+import { EXIT_KINDS, type ExitBatch } from "../../actors/exit-batch.js";
+import type { ExitCounts } from "../../actors/exit-counts.js";
+import type { ExitStream } from "../../actors/exit-stream.js";
+import { isEstaloError } from "../../errors.js";
+import { encodeExitFrame } from "../exit-frames.js";
+import type { SocketPeer, SocketSession } from "../http.js";
+import { serialiserOf } from "../serialise.js";
+import { CLOSE_NORMAL, CLOSE_NOT_FOUND, CLOSE_POLICY, CLOSE_WRONG_STATE } from "./close-codes.js";
+import { exitRows } from "./exit-rows.js";
+import { ExitsBatch, ExitsCounts, ExitsHello, type ExitsQuery } from "./exit-schemas.js";
+import { type ExitsRequest, readExitsQuery } from "./exits-query.js";
+import type { DoorFleet } from "./fleet.js";
+
+const batchJson = serialiserOf(ExitsBatch);
+const countsJson = serialiserOf(ExitsCounts);
+const helloJson = serialiserOf(ExitsHello);
+
+/**
+ * What opens the session of one client. Raises ERR_ESTALO_REQUEST or ERR_ESTALO_CONFIG_INVALID for a query that
+ * makes no sense, ERR_ESTALO_KVM_CAPABILITY for RIP where KVM cannot tell it; a microVM that is not there, or
+ * does not exist at the moment, closes the socket.
+ */
+export function openExits(
+  fleet: DoorFleet,
+  idOrName: string,
+  query: ExitsQuery,
+): (peer: SocketPeer) => SocketSession {
+  const request = readExitsQuery(query);
+  try {
+    const { id, state } = fleet.get(idOrName);
+    const exits = fleet.supervisor(idOrName)?.exits;
+    if (exits === undefined) {
+      return closed(CLOSE_WRONG_STATE, `the microVM is ${state}: it has no exits`);
+    }
+    // Before the upgrade, so that a wrong filter is a reply.
+    const subscribe = subscription(exits, request);
+    return (peer) => new ExitsSession(id, exits.devices, subscribe, peer);
+  } catch (error) {
+    if (!isEstaloError(error) || error.code !== "ERR_ESTALO_NOT_FOUND") throw error;
+    return closed(CLOSE_NOT_FOUND, "there is no such microVM");
+  }
+}
+
+function closed(code: number, reason: string): (peer: SocketPeer) => SocketSession {
+  return (peer) => {
+    peer.close(code, reason);
+    return { onClose() {} };
+  };
+}
+
+/** What a session gives to whom sends for it. */
+interface Sink {
+  isReady(): boolean;
+  send(message: string | Uint8Array): void;
+  end(): void;
+}
+
+type Subscribe = (sink: Sink) => () => void;
+
+/** Checks what is asked for, and gives what starts it. */
+function subscription(exits: ExitStream, { watch, counting, isBinary }: ExitsRequest): Subscribe {
+  if (counting !== undefined) {
+    const windows = exits.counts({ ...watch, ...counting });
+    return (sink) => {
+      let dropped = 0;
+      const subscribed = windows.subscribe({
+        next: (counts) => {
+          if (sink.isReady()) sink.send(countsMessage(counts, dropped));
+          else dropped += 1;
+        },
+        complete: () => sink.end(),
+      });
+      return () => subscribed.unsubscribe();
+    };
+  }
+  exits.batches(watch);
+  return (sink) => {
+    const batches = exits.batches({ ...watch, isReady: () => sink.isReady() });
+    const subscribed = batches.subscribe({
+      next: (batch) => sink.send(isBinary ? encodeExitFrame(batch) : batchMessage(batch)),
+      complete: () => sink.end(),
+    });
+    return () => subscribed.unsubscribe();
+  };
+}
+
+/** A batch as text. */
+export function batchMessage(batch: ExitBatch): string {
+  const { lost, dropped } = batch;
+  return batchJson({ type: "exits", lost, dropped, exits: exitRows(batch) });
+}
+
+function countsMessage(counts: ExitCounts, dropped: number): string {
+  const groups = counts.groups.map(({ address, ...group }) =>
+    address === undefined ? group : { ...group, address: `0x${address.toString(16)}` },
+  );
+  return countsJson({ type: "counts", ...counts, groups, dropped });
+}
+
+class ExitsSession implements SocketSession {
+  readonly #peer: SocketPeer;
+  #isBehind = false;
+  #hasEnded = false;
+  #isClosed = false;
+  #unsubscribe: () => void = () => {};
+
+  constructor(id: string, devices: readonly string[], subscribe: Subscribe, peer: SocketPeer) {
+    this.#peer = peer;
+    const zeroUnixMs = Date.now() - Number(process.hrtime.bigint()) / 1e6;
+    this.#send(
+      helloJson({
+        type: "hello",
+        version: 1,
+        microvm: id,
+        devices: [...devices],
+        kinds: [...EXIT_KINDS],
+        zeroUnixMs,
+      }),
+    );
+    const unsubscribe = subscribe({
+      isReady: () => !this.#isBehind && !this.#isClosed,
+      send: (message) => this.#send(message),
+      end: () => {
+        this.#hasEnded = true;
+        this.#finish();
+      },
+    });
+    this.#unsubscribe = unsubscribe;
+    // Closed by what was sent meanwhile.
+    if (this.#isClosed) unsubscribe();
+  }
+
+  onMessage(): void {
+    this.#close(CLOSE_POLICY, "this socket takes no messages");
+  }
+
+  onDrain(): void {
+    this.#isBehind = false;
+    this.#finish();
+  }
+
+  onClose(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#unsubscribe();
+  }
+
+  #send(message: string | Uint8Array): void {
+    if (!this.#isClosed) this.#isBehind = !this.#peer.send(message);
+  }
+
+  /** Closes when the microVM has ended and its last exits were sent. */
+  #finish(): void {
+    if (this.#hasEnded && !this.#isBehind) this.#close(CLOSE_NORMAL, "the microVM has ended");
+  }
+
+  #close(code: number, reason: string): void {
+    if (this.#isClosed) return;
+    this.onClose();
+    this.#peer.close(code, reason);
+  }
+}
