@@ -7,8 +7,9 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { transform } from "esbuild";
-import { describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { execute } from "../support/guest-child.js";
+import { ServeProcess } from "../support/serve-process.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const MARKED_BLOCK = /<!-- example: runs -->\n```(js|ts)\n(.*?)```/gs;
@@ -26,9 +27,9 @@ function examplesOf(document: string): Example[] {
   }));
 }
 
-async function runExample({ language, code }: Example) {
+async function runExample({ language, code }: Example, env: Record<string, string>) {
   const { code: program } = await transform(code, { loader: language, target: "node20" });
-  return execute(process.execPath, ["--input-type=module"], { cwd: root, input: program });
+  return execute(process.execPath, ["--input-type=module"], { cwd: root, input: program, env });
 }
 
 /** What each example prints, in the order of the document. */
@@ -46,10 +47,27 @@ const DOCUMENTS: readonly (readonly [string, readonly RegExp[]])[] = [
     ],
   ],
   ["docs/fleet.md", [/^poweroff, exit code 3\ntrue\n$/]],
+  [
+    "docs/client.md",
+    [
+      /^hello\npoweroff, exit code 3\n$/,
+      /^one configured\ntwo configured\nERR_ESTALO_NOT_FOUND\n$/,
+      /^created watched\nupdated renamed\ndeleted renamed\n$/,
+    ],
+  ],
 ];
 
 describe.each(DOCUMENTS)("the examples of %s", (document, expected) => {
   const examples = examplesOf(document);
+
+  const env: Record<string, string> = {};
+  let server: ServeProcess | undefined;
+  beforeAll(async () => {
+    if (!examples.some(({ code }) => code.includes("estalo/client"))) return;
+    server = await ServeProcess.start();
+    env.ESTALO_HOST = server.host;
+  });
+  afterAll(() => server?.[Symbol.asyncDispose]());
 
   it("are all known here", () => {
     expect(examples.length).toBe(expected.length);
@@ -58,7 +76,7 @@ describe.each(DOCUMENTS)("the examples of %s", (document, expected) => {
   it.each(expected.map((output, index) => [index + 1, output] as const))(
     "number %i runs and prints what it says",
     async (number, output) => {
-      const { status, stdout, stderr } = await runExample(examples[number - 1]);
+      const { status, stdout, stderr } = await runExample(examples[number - 1], env);
       expect(stdout, stderr).toMatch(output);
       expect(status, stderr).toBe(0);
     },

@@ -1,0 +1,60 @@
+/** `estalo serve` as a process of its own, on a socket and a state folder that go with it. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
+
+/** See the file's header. */
+export class ServeProcess implements AsyncDisposable {
+  readonly #folder = mkdtempSync(join(tmpdir(), "estalo-serve-"));
+  #child: ChildProcess | undefined;
+  /** What it wrote. */
+  output = "";
+
+  static async start(): Promise<ServeProcess> {
+    const server = new ServeProcess();
+    await server.start();
+    return server;
+  }
+
+  /** For ESTALO_HOST. */
+  get host(): string {
+    return `unix://${join(this.#folder, "s")}`;
+  }
+
+  /** Starts it, again after `end`, with the state of before. */
+  async start(): Promise<void> {
+    const words = ["serve", "--state", join(this.#folder, "state")];
+    const listen = ["--listen", join(this.#folder, "s")];
+    const child = spawn(process.execPath, [COMMAND, ...words, ...listen]);
+    this.#child = child;
+    await new Promise<void>((resolve, reject) => {
+      const take = (text: string) => {
+        this.output += text;
+        if (/^listening on /m.test(this.output)) resolve();
+      };
+      child.stdout.setEncoding("utf8").on("data", take);
+      child.stderr.setEncoding("utf8").on("data", take);
+      child.once("close", () => reject(new Error(`estalo serve ended: ${this.output}`)));
+    });
+  }
+
+  /** Ends it, as its user would, or with SIGKILL. */
+  async end(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, "close");
+    child.kill(signal);
+    await ended;
+    this.output = "";
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
