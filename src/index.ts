@@ -11,6 +11,7 @@ export type {
   MicroVmConfig,
   SerialConfig,
 } from "./actors/config.js";
+export type { MmdsConfig } from "./actors/config-mmds.js";
 export type { NetworkInterfaceChange, NetworkInterfaceConfig } from "./actors/config-net.js";
 export type { VsockConfig } from "./actors/config-vsock.js";
 export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
@@ -45,6 +46,7 @@ export type {
   RestartPolicy,
 } from "./actors/fleet-messages.js";
 export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
+export type { Metadata } from "./actors/metadata-store.js";
 export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 export type { Timings } from "./actors/timings.js";
 export type { VsockStream } from "./actors/vsock-stream.js";

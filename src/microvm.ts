@@ -13,6 +13,7 @@ import type { ExitWatchOptions } from "./actors/exit-filter.js";
 import type { ExitCountOptions } from "./actors/exit-stream.js";
 import { machinesReleased } from "./actors/machine.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
+import type { MetadataStore } from "./actors/metadata-store.js";
 import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
 import type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 import type { Timings } from "./actors/timings.js";
@@ -235,6 +236,15 @@ export class MicroVm implements AsyncDisposable {
    */
   listen(port: number, handler: (stream: VsockStream) => void): () => void {
     return this.#supervisor.devices.requireVsock().listen(port, handler);
+  }
+
+  /**
+   * The metadata service's data: `get`, `put` (replaces it) and `patch` (merges, RFC 7396). Raises
+   * ERR_ESTALO_STATE without `mmds` in the configuration; what is no JSON object or too large is refused with
+   * ERR_ESTALO_CONFIG_INVALID or ERR_ESTALO_TOO_LARGE, and the data stays.
+   */
+  get metadata(): Pick<MetadataStore, "get" | "put" | "patch"> {
+    return this.#supervisor.devices.requireMetadata().data;
   }
 
   /** What the devices' rate limiters do, from the subscription on; completes when the microVM has ended. */

@@ -34,7 +34,11 @@ describe("parseVmmArguments", () => {
     ).toMatchObject({ startTimeUs: 1, startTimeCpuUs: 2, parentCpuTimeUs: 3, bootTimer: true });
     expect(
       parse("--http-api-max-payload-size 99 --mmds-size-limit 1 --seccomp-filter f"),
-    ).toMatchObject({ maxPayloadBytes: 99 });
+    ).toMatchObject({ maxPayloadBytes: 99, metadataLimitBytes: 1 });
+    expect(parse("--http-api-max-payload-size 99 --metadata f")).toMatchObject({
+      metadataFile: "f",
+      metadataLimitBytes: 99,
+    });
   });
 
   it("does not look at what follows --", () => {
@@ -69,7 +73,6 @@ describe("parseVmmArguments", () => {
       "'mmds-size-limit' parameter expected to be a whole number, not '-1'.",
     ],
     ["--enable-pci", "--enable-pci: this build has no PCI yet."],
-    ["--metadata f", "--metadata: this build has no metadata service yet."],
     ["--describe-snapshot f", "--describe-snapshot: this build has no snapshots yet."],
   ])("refuses %s", (line, message) => {
     expect(() => parse(line)).toThrow(new ArgumentError(message));

@@ -3,6 +3,7 @@
  */
 import type { DriveChange } from "../../src/actors/config.js";
 import type { NetworkInterfaceChange } from "../../src/actors/config-net.js";
+import type { MetadataStore } from "../../src/actors/metadata-store.js";
 import { FirecrackerDoor } from "../../src/api/firecracker/door.js";
 import { type Draft, EMPTY_DRAFT } from "../../src/api/firecracker/draft.js";
 import type { FirecrackerLog, LogLevel } from "../../src/api/firecracker/log.js";
@@ -47,6 +48,9 @@ export class FakeTarget implements FirecrackerTarget {
   async updateDrive(id: string, change: DriveChange) {
     this.#call(["drive", id, change]);
   }
+
+  metadataLimitBytes = 51_200;
+  metadata: MetadataStore | undefined;
 
   updateInterface(id: string, change: NetworkInterfaceChange) {
     this.#call(["interface", id, change]);

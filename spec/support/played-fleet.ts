@@ -14,6 +14,7 @@ import type {
   FleetState,
 } from "../../src/actors/fleet-messages.js";
 import type { MicroVmExit } from "../../src/actors/messages.js";
+import { MetadataStore } from "../../src/actors/metadata-store.js";
 import type { DoorFleet, Journal, LiveMicrovm, MachineMetrics } from "../../src/api/v1/fleet.js";
 import { FLEET_STATES } from "../../src/api/v1/schemas.js";
 import { createBlockMetrics } from "../../src/devices/virtio/block.state.js";
@@ -83,6 +84,7 @@ export class PlayedMicrovm implements LiveMicrovm {
   /** Changes of network interfaces, by id. */
   readonly interfaceChanges: [string, NetworkInterfaceChange][] = [];
   readonly devices = {
+    metadata: { data: new MetadataStore(1000) },
     interfaces: {
       update: (id: string, change: NetworkInterfaceChange) => {
         this.interfaceChanges.push([id, change]);

@@ -11,6 +11,7 @@ import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../boot/memory-map.js";
 import type { RateLimiterConfig, TokenBucketConfig } from "../devices/rate-limiter.js";
 import { EstaloError, hostError } from "../errors.js";
 import { boolean, integer, invalid, oneOf, onlyFields, text } from "./config-checks.js";
+import { type CheckedMmds, checkMmds, type MmdsConfig } from "./config-mmds.js";
 import {
   type CheckedInterface,
   checkInterfaces,
@@ -90,6 +91,8 @@ export interface MicroVmConfig {
   readonly drives?: readonly DriveConfig[];
   /** In the order of their devices: the first is eth0. Default: none. */
   readonly networkInterfaces?: readonly NetworkInterfaceConfig[];
+  /** The metadata service, which some interfaces reach. Default: none. */
+  readonly mmds?: MmdsConfig;
   /** A virtio socket device. Default: none. */
   readonly vsock?: VsockConfig;
   /** A virtio entropy device. Default true. */
@@ -123,6 +126,7 @@ export interface CheckedConfig {
   readonly hugePages: boolean;
   readonly drives: readonly CheckedDrive[];
   readonly networkInterfaces: readonly CheckedInterface[];
+  readonly mmds: CheckedMmds | undefined;
   readonly vsock: CheckedVsock | undefined;
   readonly entropy: EntropyConfig | undefined;
   readonly serial: SerialConfig;
@@ -235,6 +239,7 @@ const CONFIG_FIELDS = [
   "hugePages",
   "drives",
   "networkInterfaces",
+  "mmds",
   "vsock",
   "entropy",
   "serial",
@@ -271,6 +276,7 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
   if (hugePages && memoryMib % 2 !== 0) {
     throw invalid("memoryMib", "an even number with hugePages", memoryMib);
   }
+  const networkInterfaces = checkInterfaces(config.networkInterfaces ?? []);
   return {
     id,
     kernel: text("kernel", config.kernel),
@@ -281,7 +287,8 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     memoryMib,
     hugePages,
     drives: checkDrives(config.drives ?? []),
-    networkInterfaces: checkInterfaces(config.networkInterfaces ?? []),
+    networkInterfaces,
+    mmds: config.mmds === undefined ? undefined : checkMmds(config.mmds, networkInterfaces),
     vsock: config.vsock === undefined ? undefined : checkVsock(config.vsock),
     entropy: checkEntropy(config.entropy ?? true),
     serial: checkSerial(config.serial ?? {}),

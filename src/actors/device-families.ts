@@ -10,6 +10,7 @@ import type { CheckedConfig, EntropyConfig } from "./config.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
+import { MmdsFamily } from "./mmds-service.js";
 import { NetSet } from "./net-set.js";
 import { type DeviceRateLimitEvent, limitsOf, nowUs, RateLimit } from "./rate-limits.js";
 import { VsockFamily } from "./vsock-family.js";
@@ -49,6 +50,8 @@ class EntropyFamily implements DeviceFamily {
 export class DeviceFamilies implements DeviceFamily {
   readonly drives: DriveSet;
   readonly interfaces: NetSet;
+  /** Not a device: it is in the transmit path of some. */
+  readonly metadata: MmdsFamily | undefined;
   readonly vsock: VsockFamily | undefined;
   readonly #entropy: EntropyFamily | undefined;
   readonly #families: DeviceFamily[] = [];
@@ -57,7 +60,11 @@ export class DeviceFamilies implements DeviceFamily {
   constructor(config: CheckedConfig) {
     try {
       this.drives = this.#add(new DriveSet(config.drives));
-      this.interfaces = this.#add(new NetSet(config.networkInterfaces));
+      const { mmds } = config;
+      this.metadata = mmds && new MmdsFamily(mmds, config.id);
+      this.interfaces = this.#add(
+        new NetSet(config.networkInterfaces, (id, device) => this.metadata?.attach(id, device)),
+      );
       if (config.vsock !== undefined) this.vsock = this.#add(new VsockFamily(config.vsock));
       if (config.entropy !== undefined) {
         this.#entropy = this.#add(new EntropyFamily(config.entropy));
@@ -80,6 +87,14 @@ export class DeviceFamilies implements DeviceFamily {
     });
   }
 
+  /** The metadata service, or ERR_ESTALO_STATE for a microVM without one. */
+  requireMetadata(): MmdsFamily {
+    if (this.metadata !== undefined) return this.metadata;
+    throw new EstaloError("ERR_ESTALO_STATE", "this microVM has no metadata service", {
+      hint: "give it one: mmds: {}, and a network interface",
+    });
+  }
+
   connect(surroundings: DeviceSurroundings): void {
     for (const family of this.#families) family.connect(surroundings);
   }
@@ -89,6 +104,7 @@ export class DeviceFamilies implements DeviceFamily {
     return {
       drives: Object.fromEntries(this.drives.metrics),
       networkInterfaces: Object.fromEntries(this.interfaces.metrics),
+      mmds: this.metadata?.metrics,
       vsock: this.vsock?.metrics,
       entropy: this.#entropy?.metrics,
     };
@@ -103,6 +119,7 @@ export class DeviceFamilies implements DeviceFamily {
   }
 
   close(): void {
+    this.metadata?.close();
     for (const family of this.#families.toReversed()) family.close();
   }
 

@@ -24,9 +24,18 @@ export interface NetworkInterface {
 /** See the file's header. Thread: the device host's. */
 export class NetSet implements DeviceFamily {
   readonly #interfaces: NetworkInterface[] = [];
+  readonly #onDevice: (id: string, device: VirtioNet) => void;
 
-  /** Opens every tap; raises ERR_ESTALO_TAP with none left open. */
-  constructor(configs: readonly CheckedInterface[]) {
+  /**
+   * Opens every tap; raises ERR_ESTALO_TAP with none left open.
+   *
+   * @param onDevice - told of each device when it was made
+   */
+  constructor(
+    configs: readonly CheckedInterface[],
+    onDevice: (id: string, device: VirtioNet) => void = () => {},
+  ) {
+    this.#onDevice = onDevice;
     try {
       for (const config of configs) this.#open(config);
     } catch (error) {
@@ -47,6 +56,7 @@ export class NetSet implements DeviceFamily {
           receiveLimiter: it.rx.limiter,
           transmitLimiter: it.tx.limiter,
         });
+        this.#onDevice(it.config.id, it.device);
         return it.device;
       },
     }));

@@ -14,9 +14,9 @@ export const VMM_FLAGS: readonly FirecrackerFlag[] = [
   { name: "id", value: "ID", help: "1 to 64 letters, digits and hyphens. Default: anonymous-instance." },
   { name: "level", value: "LEVEL", help: "Off, Trace, Debug, Info, Warning or Error." },
   { name: "log-path", value: "PATH", help: "File or FIFO for the log. Default: standard output." },
-  { name: "metadata", value: "PATH", help: "Contents of the metadata service. Refused: this build has none." },
+  { name: "metadata", value: "PATH", help: "JSON file that the metadata service begins with." },
   { name: "metrics-path", value: "PATH", help: "File or FIFO for metrics." },
-  { name: "mmds-size-limit", value: "BYTES", help: "Largest store of the metadata service." },
+  { name: "mmds-size-limit", value: "BYTES", help: "Largest store of the metadata service. Default: as the payload." },
   { name: "module", value: "MODULE", help: "Log only what comes from places that begin so." },
   { name: "no-api", help: "Listen on no socket.", requires: "config-file" },
   { name: "no-seccomp", help: "Run without seccomp filters.", forbids: "seccomp-filter" },
@@ -44,6 +44,8 @@ export interface VmmOptions {
   readonly metricsPath: string | undefined;
   readonly bootTimer: boolean;
   readonly maxPayloadBytes: number;
+  readonly metadataFile: string | undefined;
+  readonly metadataLimitBytes: number;
   readonly startTimeUs: number | undefined;
   readonly startTimeCpuUs: number | undefined;
   readonly parentCpuTimeUs: number | undefined;
@@ -65,7 +67,7 @@ export function parseVmmArguments(words: readonly string[]): VmmOptions {
       `Invalid instance ID: 1 to 64 letters, digits and hyphens, not '${id}'.`,
     );
   }
-  number("mmds-size-limit");
+  const maxPayloadBytes = number("http-api-max-payload-size") ?? 51_200;
   return {
     action: actionOf(own, isGiven),
     apiSocket: text("api-sock") ?? "/run/firecracker.socket",
@@ -79,7 +81,9 @@ export function parseVmmArguments(words: readonly string[]): VmmOptions {
     showLogOrigin: isGiven("show-log-origin"),
     metricsPath: text("metrics-path"),
     bootTimer: isGiven("boot-timer"),
-    maxPayloadBytes: number("http-api-max-payload-size") ?? 51_200,
+    maxPayloadBytes,
+    metadataFile: given.get("metadata"),
+    metadataLimitBytes: number("mmds-size-limit") ?? maxPayloadBytes,
     startTimeUs: number("start-time-us"),
     startTimeCpuUs: number("start-time-cpu-us"),
     parentCpuTimeUs: number("parent-cpu-time-us"),
@@ -96,7 +100,6 @@ function wholeNumber(name: string, text: string | undefined): number | undefined
 /** What would have to be there for these. */
 const MISSING: Readonly<Record<string, string>> = {
   "enable-pci": "PCI",
-  metadata: "metadata service",
   "describe-snapshot": "snapshots",
 };
 

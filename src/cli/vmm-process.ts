@@ -8,7 +8,11 @@ import { fstatSync } from "node:fs";
 import { isatty } from "node:tty";
 import type { MicroVmExit } from "../actors/messages.js";
 import type { MicrovmSupervisor } from "../actors/microvm-supervisor.js";
-import { applyConfigFile, readConfigFile } from "../api/firecracker/config-file.js";
+import {
+  applyConfigFile,
+  readConfigFile,
+  readMetadataFile,
+} from "../api/firecracker/config-file.js";
 import { FirecrackerDoor } from "../api/firecracker/door.js";
 import { Fault, hostText } from "../api/firecracker/faults.js";
 import { Logger } from "../api/firecracker/logger.js";
@@ -73,6 +77,7 @@ export class VmmProcess {
         configureMetrics: (config) => this.#metrics.configure(config),
         flushMetrics: () => this.#metrics.flush(),
       },
+      metadataLimitBytes: options.metadataLimitBytes,
       openStandardOutput: () => new StreamOutput(process.stdout),
       onMade: (supervisor) => this.#onMade(supervisor),
       onStarted: () => this.#onStarted(),
@@ -86,6 +91,7 @@ export class VmmProcess {
     void this.#machine.ended.then((exit) => this.#onEnd(exit));
     if (!this.#setUpDiagnostics()) return;
     this.#logger.writeAlways("Info", `Running Firecracker v${FIRECRACKER_VERSION}`);
+    if (!this.#readMetadata()) return;
     if (!this.#options.noApi && !(await this.#listen())) return;
     const { configFile } = this.#options;
     if (configFile !== undefined) await this.#startFromFile(configFile);
@@ -118,6 +124,21 @@ export class VmmProcess {
       return false;
     }
     return true;
+  }
+
+  /** False: the process ends. */
+  #readMetadata(): boolean {
+    const { metadataFile, metadataLimitBytes } = this.#options;
+    if (metadataFile === undefined) return true;
+    try {
+      const metadata = readMetadataFile(metadataFile, metadataLimitBytes);
+      this.#machine.draft = { ...this.#machine.draft, metadata };
+      return true;
+    } catch (error) {
+      const { message } = toEstaloError(error);
+      this.#fail(message, EXIT_BAD_CONFIGURATION);
+      return false;
+    }
   }
 
   /** False: the process ends. */

@@ -64,6 +64,16 @@ export interface EntropySource {
   fill(bytes: Uint8Array): void;
 }
 
+/** Seals small messages with AES-256-GCM, under a key that nobody sees. */
+export interface TokenSealer {
+  /** Takes a new key: what was sealed before is not opened any more. */
+  renewKey(): void;
+  /** The initialization vector (12 bytes, new each time), the ciphertext, as long as `plain`, the tag (16). */
+  seal(plain: Uint8Array, associated: Uint8Array): Uint8Array;
+  /** What was sealed; `undefined`: not by this key, for this `associated`, or changed since. */
+  open(sealed: Uint8Array, associated: Uint8Array): Uint8Array | undefined;
+}
+
 /** Where a serial line's transmitted bytes go. */
 export interface ByteSink {
   /**

@@ -6,6 +6,7 @@ import { checkConfig } from "../../../src/actors/config.js";
 import {
   applyConfigFile,
   readFirecrackerConfig,
+  readMetadataFile,
 } from "../../../src/api/firecracker/config-file.js";
 import { FakeTarget, fakeDoor, jsonOf } from "../../support/firecracker-door.js";
 import { Scratch } from "../../support/tiny-guest.js";
@@ -51,6 +52,12 @@ describe("applyConfigFile", () => {
     expect(target.draft.entropy).toEqual({ rate_limiter: null });
   });
 
+  it("refuses a metadata service over interfaces that the file does not have", async () => {
+    const mmds = { network_interfaces: ["eth0"], version: "V2" };
+    const applying = applied({ ...SMALLEST, "mmds-config": mmds });
+    await expect(applying).rejects.toMatchObject({ data: { field: "mmds-config" } });
+  });
+
   it("takes what GET /vm/config writes", async () => {
     const { send, target } = fakeDoor();
     await send("PUT", "/boot-source", BOOT["boot-source"]);
@@ -92,7 +99,6 @@ describe("applyConfigFile", () => {
 
   it.each([
     ["balloon", { amount_mib: 1, deflate_on_oom: true }],
-    ["mmds-config", { network_interfaces: ["eth0"] }],
     ["pmem", [{ id: "p", path_on_host: "p.img" }]],
     ["memory-hotplug", { total_size_mib: 128 }],
   ])("refuses %s by its name", async (field, value) => {
@@ -173,5 +179,30 @@ describe("readFirecrackerConfig", () => {
       code: "ERR_ESTALO_CONFIG_FILE",
       message: expect.stringContaining(`${path}: ENOENT`),
     });
+  });
+});
+
+describe("readMetadataFile", () => {
+  const file = (content: string) => scratch.file(`${files++}.json`, content);
+
+  it("gives the data", () => {
+    expect(readMetadataFile(file('{"a": {"b": 1}}'), 100)).toEqual({ a: { b: 1 } });
+  });
+
+  it.each([
+    ["no JSON", "{", "ERR_ESTALO_CONFIG_FILE"],
+    ["no object", "[]", "ERR_ESTALO_CONFIG_INVALID"],
+    ["more than fits", '{"a":"123456789"}', "ERR_ESTALO_TOO_LARGE"],
+  ])("refuses %s", (_, content, code) => {
+    expect(() => readMetadataFile(file(content), 10)).toThrow(expect.objectContaining({ code }));
+  });
+
+  it("says which file it cannot read", () => {
+    expect(() => readMetadataFile("/none/metadata.json", 10)).toThrow(
+      expect.objectContaining({
+        code: "ERR_ESTALO_CONFIG_FILE",
+        message: expect.stringContaining("/none/metadata.json"),
+      }),
+    );
   });
 });

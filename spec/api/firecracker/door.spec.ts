@@ -289,9 +289,6 @@ describe("FirecrackerDoor", () => {
       patchGuestPmemByID: { id: "x" },
       putMemoryHotplug: { total_size_mib: 1024 },
       patchMemoryHotplug: { requested_size_mib: 1 },
-      putMmdsConfig: { network_interfaces: ["eth0"] },
-      putMmds: {},
-      patchMmds: {},
       createSnapshot: { snapshot_path: "s", mem_file_path: "m", snapshot_type: "Full" },
       loadSnapshot: {
         snapshot_path: "s",

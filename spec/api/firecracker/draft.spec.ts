@@ -49,6 +49,13 @@ const FULL: Draft = {
       },
     },
   ],
+  mmds: {
+    version: "V2",
+    network_interfaces: ["eth0"],
+    ipv4_address: "169.254.169.250",
+    imds_compat: true,
+  },
+  metadata: { a: 1 },
   vsock: { guest_cid: 7, uds_path: "v.sock" },
   entropy: {
     rate_limiter: { bandwidth: { size: 1, refill_time: 2, one_time_burst: 3 }, ops: null },
@@ -78,6 +85,13 @@ describe("toMicroVmConfig", () => {
           txRateLimiter: { ops: { size: 5, refillTimeMs: 6, oneTimeBurst: 0 } },
         },
       ],
+      mmds: {
+        version: "V2",
+        interfaces: ["eth0"],
+        ipv4Address: "169.254.169.250",
+        imdsCompat: true,
+        data: { a: 1 },
+      },
       vsock: { guestCid: 7, udsPath: "v.sock" },
       drives: [
         {

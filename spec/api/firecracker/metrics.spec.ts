@@ -9,6 +9,7 @@ import {
   type MetricsGroups,
   zeroGroups,
 } from "../../../src/api/firecracker/metrics-fields.js";
+import { createMmdsMetrics } from "../../../src/devices/mmds/mmds.state.js";
 import { createBlockMetrics } from "../../../src/devices/virtio/block.state.js";
 import { Scratch } from "../../support/tiny-guest.js";
 
@@ -125,6 +126,7 @@ describe("MachineMetrics", () => {
   const counters = (change: object = {}) => ({
     vcpus: [{ ...vcpu, exitOther: 0, kicks: 0 }],
     drives: {},
+    networkInterfaces: {},
     entropy: undefined,
     serial: { transmittedBytes: 0, receivedBytes: 0, droppedBytes: 0 },
     uart: {
@@ -164,6 +166,12 @@ describe("MachineMetrics", () => {
       ],
     });
     expect(later.vcpu.exit_io_in).toBe(2 ** 32 + 8);
+  });
+
+  it("tells what the metadata service counts", () => {
+    const mmds = { ...createMmdsMetrics(), rx_count: 3, tx_bytes: 99 };
+    const groups = collect(new MachineMetrics(), { mmds });
+    expect(groups.mmds).toEqual({ ...zeroGroups().mmds, rx_count: 3, tx_bytes: 99 });
   });
 
   it("has a group for each drive, and one for all", () => {

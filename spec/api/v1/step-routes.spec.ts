@@ -161,6 +161,42 @@ describe("a microVM, step by step", () => {
     expect(host.fleet.machine(id).interfaceChanges).toHaveLength(1);
   });
 
+  it("sets up the metadata service, and changes its data before and after the start", async () => {
+    host.fleet.configure(id, () => ({
+      networkInterfaces: [{ tap: "tap0", id: "eth0" }],
+      mmds: { version: "V1", sizeLimitBytes: 1000 },
+    }));
+    const config = { network_interfaces: ["eth0"], version: "V2", imds_compat: true };
+    expect((await step("PUT", "/mmds/config", config)).status).toBe(204);
+    expect((await step("PUT", "/mmds", { a: { b: 1 } })).status).toBe(204);
+    expect((await step("PATCH", "/mmds", { a: { c: 2 } })).status).toBe(204);
+    expect((await step("GET", "/mmds")).json).toEqual({ a: { b: 1, c: 2 } });
+    expect(host.fleet.get(id).config.mmds).toEqual({
+      version: "V2",
+      interfaces: ["eth0"],
+      ipv4Address: "169.254.169.254",
+      imdsCompat: true,
+      data: { a: { b: 1, c: 2 } },
+      sizeLimitBytes: 1000,
+    });
+    expect(await step("PUT", "/mmds", { a: "x".repeat(1000) })).toMatchObject({
+      status: 413,
+      json: { error: { code: "ERR_ESTALO_TOO_LARGE" } },
+    });
+    await host.fleet.start(id);
+    expect((await step("PUT", "/mmds", { d: 3 })).status).toBe(204);
+    expect((await step("GET", "/mmds")).json).toEqual({ d: 3 });
+    expect((await step("PUT", "/mmds", { a: "x".repeat(1000) })).status).toBe(413);
+    expect((await step("PUT", "/mmds", [])).status).toBe(400);
+  });
+
+  it("keeps no metadata for a microVM without the service", async () => {
+    expect(await step("PUT", "/mmds", { a: 1 })).toMatchObject({
+      status: 409,
+      json: { error: { code: "ERR_ESTALO_STATE" } },
+    });
+  });
+
   it("is not there without a microVM, and has no version, log or metrics of its own", async () => {
     id = "nobody";
     expect((await step("GET", "/machine-config")).status).toBe(404);

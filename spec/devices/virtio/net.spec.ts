@@ -219,7 +219,7 @@ describe("VirtioNet transmitting", () => {
         return true;
       },
     };
-    m.device.setDetour(detour);
+    m.device.addDetour(detour);
     const other = frame(100);
     other[HEADER_BYTES + 20] = 7;
     m.offer(frame(100), DATA, [12, 30]);
@@ -228,6 +228,34 @@ describe("VirtioNet transmitting", () => {
     expect(taken).toEqual([frame(100).subarray(HEADER_BYTES)]);
     expect(m.backend.sent).toEqual([other]);
     expect(m.transmit.takeUsed()).toHaveLength(2);
+  });
+
+  it("shows frames to each detour in turn, until one takes them or it goes", () => {
+    const m = NetMachine.started();
+    const seen: string[] = [];
+    const detour = (name: string, takes: boolean): FrameDetour => ({
+      transmit: () => {
+        seen.push(name);
+        return takes;
+      },
+    });
+    const send = () => {
+      m.offer(frame(60), DATA);
+      m.kick(TRANSMIT_QUEUE);
+      return seen.splice(0);
+    };
+    const removes = [
+      m.device.addDetour(detour("first", false)),
+      m.device.addDetour(detour("second", true)),
+      m.device.addDetour({ receive: () => true }),
+    ];
+    expect(send()).toEqual(["first", "second"]);
+    expect(m.backend.sent).toHaveLength(0);
+    removes[1]();
+    expect(send()).toEqual(["first"]);
+    removes[0]();
+    expect(send()).toEqual([]);
+    expect(m.backend.sent).toHaveLength(2);
   });
 
   it("sends a frame of the host's own with an empty header", () => {
@@ -336,7 +364,7 @@ describe("VirtioNet receiving", () => {
   it("takes frames through the host's memory for a detour", () => {
     const m = NetMachine.started();
     m.buffers(1526, 1526, 1526);
-    m.device.setDetour({ receive: (start) => start[20] === frame(60, 9)[HEADER_BYTES + 20] });
+    m.device.addDetour({ receive: (start) => start[20] === frame(60, 9)[HEADER_BYTES + 20] });
     m.backend.arrive(frame(60, 1), frame(60, 9), frame(60, 2));
     expect(m.receive.takeUsed()).toHaveLength(2);
     expect(m.memory.read(DATA + 12, 48)).toEqual(frame(60, 1).subarray(12));

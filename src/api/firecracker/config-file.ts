@@ -8,6 +8,8 @@
 import { readFileSync } from "node:fs";
 import Type, { type Static } from "typebox";
 import type { MicroVmConfig } from "../../actors/config.js";
+import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
+import { type Metadata, MetadataStore } from "../../actors/metadata-store.js";
 import { EstaloError, hostError } from "../../errors.js";
 import { checkJson } from "../check.js";
 import { serdeWording } from "../check-wording.js";
@@ -16,7 +18,7 @@ import { type Draft, EMPTY_DRAFT, toMicroVmConfig } from "./draft.js";
 import { Fault } from "./faults.js";
 import { type FirecrackerLog, SILENT_LOG } from "./log.js";
 import { MISSING_SECTIONS, missingFault } from "./missing-devices.js";
-import { NetworkInterface, Vsock } from "./network-schemas.js";
+import { MmdsConfig, NetworkInterface, Vsock } from "./network-schemas.js";
 import { FIRECRACKER_OPERATIONS } from "./operations.js";
 import * as schemas from "./schemas.js";
 import type { Diagnostics, FirecrackerTarget } from "./target.js";
@@ -35,7 +37,7 @@ const ConfigFile = Type.Object(
     logger: option(schemas.Logger),
     "machine-config": option(schemas.MachineConfiguration),
     metrics: option(schemas.Metrics),
-    "mmds-config": anything,
+    "mmds-config": option(MmdsConfig),
     "network-interfaces": option(Type.Array(NetworkInterface)),
     vsock: option(Vsock),
     entropy: option(schemas.Entropy),
@@ -88,12 +90,32 @@ export async function applyConfigFile(
     await apply.run("network-interfaces", "/network-interfaces/{iface_id}", one);
   }
   await apply.run("vsock", "/vsock", file.vsock);
+  await apply.run("mmds-config", "/mmds/config", file["mmds-config"]);
   for (const [section, device] of Object.entries(MISSING_SECTIONS)) {
     if (isGiven(file[section as keyof ConfigFileJson])) {
       throw invalid(section, missingFault(device).message);
     }
   }
   await apply.run("entropy", "/entropy", file.entropy);
+}
+
+/**
+ * Reads the data that the metadata service begins with.
+ *
+ * @throws ERR_ESTALO_CONFIG_FILE for a file that cannot be read or is no JSON, else as MetadataStore.put
+ */
+export function readMetadataFile(path: string, limitBytes: number): Metadata {
+  let data: unknown;
+  try {
+    data = JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    const action = "read metadata file";
+    if (!(error instanceof SyntaxError))
+      throw hostError(action, path, error, "ERR_ESTALO_CONFIG_FILE");
+    const message = `${path}: metadata provided not valid json: ${error.message}`;
+    throw new EstaloError("ERR_ESTALO_CONFIG_FILE", message, { data: { path } });
+  }
+  return new MetadataStore(limitBytes, data as Metadata).get();
 }
 
 /** The file as a configuration of the library, for who runs it without an API; log and metrics are refused. */
@@ -146,6 +168,9 @@ class DraftOnly implements FirecrackerTarget {
     configureMetrics: () => refuseSection("metrics"),
     flushMetrics() {},
   };
+
+  readonly metadataLimitBytes = MMDS_SIZE_LIMIT_BYTES;
+  readonly metadata = undefined;
 
   start = refuseCall;
   pause = refuseCall;

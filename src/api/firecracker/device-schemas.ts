@@ -105,19 +105,6 @@ export const MemoryHotplugStatus = Type.Object(
   { title: "MemoryHotplugStatus" },
 );
 
-export const MmdsConfig = Type.Object(
-  {
-    network_interfaces: Type.Array(Type.String()),
-    version: Type.Optional(choice(["V1", "V2"])),
-    ipv4_address: option(Type.String()),
-    imds_compat: Type.Optional(Type.Boolean()),
-  },
-  { ...closed, title: "MmdsConfig", ...struct("MmdsConfig") },
-);
-
-/** Any JSON value; what is no object is refused by the store. */
-export const MmdsContents = Type.Unknown({ title: "MmdsContents" });
-
 const memoryBackend = Type.Object(
   { backend_type: choice(["File", "Uffd"]), backend_path: Type.String() },
   closed,

@@ -3,12 +3,15 @@
  * the same as a configuration of the library. A draft is never changed, only replaced.
  */
 import type { CheckedConfig, DriveConfig, MicroVmConfig } from "../../actors/config.js";
+import type { MmdsConfig } from "../../actors/config-mmds.js";
 import {
   type CheckedInterface,
   formatMac,
   type NetworkInterfaceConfig,
 } from "../../actors/config-net.js";
 import type { CheckedVsock, VsockConfig } from "../../actors/config-vsock.js";
+import type { Metadata } from "../../actors/metadata-store.js";
+import { formatAddress } from "../../devices/mmds/frames.js";
 import { fromLimiter, shownLimiter, toBucket, toLimiter } from "./rate-limiters.js";
 import type {
   BootSourceJson,
@@ -47,6 +50,14 @@ export interface Interface {
   readonly tx_rate_limiter: RateLimiterJson | null;
 }
 
+/** The metadata service with nothing left open, as `GET /vm/config` shows it. */
+export interface Mmds {
+  readonly version: "V1" | "V2";
+  readonly network_interfaces: readonly string[];
+  readonly ipv4_address: string;
+  readonly imds_compat: boolean;
+}
+
 /** The vsock device, as `GET /vm/config` shows it. */
 export interface Vsock {
   readonly guest_cid: number;
@@ -61,6 +72,9 @@ export interface Draft {
   /** The root drive is the first. */
   readonly drives: readonly Drive[];
   readonly interfaces: readonly Interface[];
+  readonly mmds: Mmds | undefined;
+  /** What the metadata service begins with; `undefined`: not set yet. */
+  readonly metadata: Metadata | undefined;
   readonly vsock: Vsock | undefined;
   readonly entropy: EntropyJson | undefined;
   /** Not told by `GET /vm/config`, as in Firecracker. */
@@ -80,6 +94,8 @@ export const EMPTY_DRAFT: Draft = {
   cpuConfig: undefined,
   drives: [],
   interfaces: [],
+  mmds: undefined,
+  metadata: undefined,
   vsock: undefined,
   entropy: undefined,
   serial: undefined,
@@ -138,7 +154,10 @@ export function fullConfig(draft: Draft, isStarted: boolean): FullVmConfigJson {
     logger: null,
     "machine-config": draft.machine,
     metrics: null,
-    "mmds-config": null,
+    "mmds-config":
+      draft.mmds === undefined
+        ? null
+        : { ...draft.mmds, network_interfaces: [...draft.mmds.network_interfaces] },
     "network-interfaces": draft.interfaces.map((one) => ({ ...one })),
     vsock: draft.vsock ?? null,
     entropy: draft.entropy ?? null,
@@ -159,6 +178,7 @@ export function toMicroVmConfig(draft: Draft): MicroVmConfig {
     drives: draft.drives.map(toDriveConfig),
     entropy: entropy === undefined ? false : { rateLimiter: toLimiter(entropy.rate_limiter) },
     networkInterfaces: draft.interfaces.map(toInterfaceConfig),
+    ...(draft.mmds === undefined ? {} : { mmds: toMmdsConfig(draft.mmds, draft.metadata) }),
     ...(draft.vsock === undefined ? {} : { vsock: toVsockConfig(draft.vsock) }),
     ...(bucket == null ? {} : { serial: { rateLimiter: toBucket(bucket) } }),
     ...(bootSource === undefined ? {} : toBootConfig(bootSource)),
@@ -197,6 +217,26 @@ function toInterfaceConfig(one: Interface): NetworkInterfaceConfig {
     ...(one.mtu === null ? {} : { mtu: one.mtu }),
     rxRateLimiter: toLimiter(one.rx_rate_limiter),
     txRateLimiter: toLimiter(one.tx_rate_limiter),
+  };
+}
+
+function toMmdsConfig(mmds: Mmds, data: Metadata | undefined): MmdsConfig {
+  return {
+    version: mmds.version,
+    interfaces: mmds.network_interfaces,
+    ipv4Address: mmds.ipv4_address,
+    imdsCompat: mmds.imds_compat,
+    ...(data === undefined ? {} : { data }),
+  };
+}
+
+function fromMmds({ mmds }: CheckedConfig): Mmds | undefined {
+  if (mmds === undefined) return undefined;
+  return {
+    version: mmds.version,
+    network_interfaces: mmds.interfaces,
+    ipv4_address: formatAddress(mmds.ipv4Address),
+    imds_compat: mmds.imdsCompat,
   };
 }
 
@@ -248,6 +288,8 @@ export function fromConfig(config: CheckedConfig): Draft {
       socket: null,
     })),
     interfaces: config.networkInterfaces.map(fromInterface),
+    mmds: fromMmds(config),
+    metadata: config.mmds?.data,
     vsock: fromVsock(config.vsock),
     entropy:
       config.entropy === undefined

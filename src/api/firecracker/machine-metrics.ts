@@ -48,6 +48,7 @@ export class MachineMetrics {
       addGroup(groups.net, one);
       groups[`net_${id}`] = group;
     }
+    if (counters.mmds !== undefined) addGroup(groups.mmds, counters.mmds);
     if (counters.vsock !== undefined) addGroup(groups.vsock, counters.vsock);
   }
 

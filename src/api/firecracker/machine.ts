@@ -17,6 +17,8 @@ import type { Diagnostics, FirecrackerTarget, Phase } from "./target.js";
 export interface MachineSurroundings {
   readonly log: FirecrackerLog;
   readonly diagnostics: Diagnostics;
+  /** Most bytes of the metadata service's data. */
+  readonly metadataLimitBytes: number;
   /** Where serial output goes that is not sent to a file. */
   openStandardOutput(): SerialOutput;
   /** The machine was made and is about to run: its input may come. */
@@ -33,6 +35,7 @@ export class VmmMachine implements FirecrackerTarget {
   /** Fulfilled when the machine has run and ended, and nothing of it is left. */
   readonly ended: Promise<MicroVmExit>;
 
+  readonly metadataLimitBytes: number;
   readonly #surroundings: MachineSurroundings;
   #supervisor: MicrovmSupervisor | undefined;
   #output: SerialOutput | undefined;
@@ -41,6 +44,7 @@ export class VmmMachine implements FirecrackerTarget {
   constructor(id: string, surroundings: MachineSurroundings) {
     this.id = id;
     this.diagnostics = surroundings.diagnostics;
+    this.metadataLimitBytes = surroundings.metadataLimitBytes;
     this.#surroundings = surroundings;
     this.ended = new Promise((resolve) => {
       this.#resolveEnd = resolve;
@@ -74,7 +78,13 @@ export class VmmMachine implements FirecrackerTarget {
       );
     }
     const { checkConfig, machinesReleased, MicrovmSupervisor } = await import("./machine-parts.js");
-    const checked = checkConfig({ ...config, id: this.id, kernel });
+    const { mmds } = config;
+    const checked = checkConfig({
+      ...config,
+      ...(mmds && { mmds: { ...mmds, sizeLimitBytes: this.metadataLimitBytes } }),
+      id: this.id,
+      kernel,
+    });
     const output = this.#openOutput();
     let supervisor: MicrovmSupervisor;
     try {
@@ -109,6 +119,10 @@ export class VmmMachine implements FirecrackerTarget {
 
   updateInterface(id: string, change: NetworkInterfaceChange): void {
     this.#running().devices.interfaces.update(id, change);
+  }
+
+  get metadata() {
+    return this.#supervisor?.devices.metadata?.data;
   }
 
   /** Ends the machine at once; fulfilled when nothing of it is left, also when it was never started. */

@@ -10,7 +10,6 @@ import { NO_CONTENT, type Operation } from "./operation.js";
 /** What is missing, by the words of its refusal and its section in a configuration file. */
 export const MISSING_SECTIONS: Readonly<Record<string, string>> = {
   balloon: "balloon device",
-  "mmds-config": "metadata service",
   pmem: "persistent memory device",
   "memory-hotplug": "memory hotplug",
 };
@@ -42,7 +41,6 @@ const MEMORY = {
   device: "memory hotplug",
   counter: "hotplug_memory",
 } as const;
-const MMDS = { device: "metadata service", counter: "mmds" };
 
 // biome-ignore format: one row for each operation
 const ROWS: readonly Row[] = [
@@ -59,10 +57,6 @@ const ROWS: readonly Row[] = [
   { ...MEMORY, operationId: "putMemoryHotplug", method: "PUT", when: "before boot", body: schemas.MemoryHotplug },
   { ...MEMORY, operationId: "patchMemoryHotplug", method: "PATCH", when: "after boot", body: schemas.MemoryHotplugUpdate },
   { ...MEMORY, operationId: "getMemoryHotplug", method: "GET", when: "after boot", reply: schemas.MemoryHotplugStatus },
-  { ...MMDS, operationId: "putMmdsConfig", method: "PUT", path: "/mmds/config", when: "before boot", body: schemas.MmdsConfig },
-  { ...MMDS, operationId: "putMmds", method: "PUT", path: "/mmds", when: "always", body: schemas.MmdsContents },
-  { ...MMDS, operationId: "patchMmds", method: "PATCH", path: "/mmds", when: "always", body: schemas.MmdsContents },
-  { ...MMDS, operationId: "getMmds", method: "GET", path: "/mmds", when: "always", reply: schemas.MmdsContents },
   { operationId: "createSnapshot", method: "PUT", path: "/snapshot/create", device: "snapshots", when: "after boot", body: schemas.SnapshotCreate },
   { operationId: "loadSnapshot", method: "PUT", path: "/snapshot/load", device: "snapshots", when: "before boot", body: schemas.SnapshotLoad },
   { operationId: "deleteGuestDriveByID", method: "DELETE", path: "/drives/{drive_id}", device: "PCI hotplug", when: "after boot" },

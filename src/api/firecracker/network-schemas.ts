@@ -1,8 +1,8 @@
 /**
- * Schemas of network interfaces and the vsock device. The same rules as in schemas.ts.
+ * Schemas of network interfaces, the metadata service and the vsock device. The same rules as in schemas.ts.
  */
 import Type, { type Static } from "typebox";
-import { closed, option, RateLimiter, struct, uint } from "./schemas.js";
+import { choice, closed, option, RateLimiter, struct, uint } from "./schemas.js";
 
 export const NetworkInterface = Type.Object(
   {
@@ -34,6 +34,22 @@ export const Vsock = Type.Object(
   { ...closed, title: "Vsock", ...struct("VsockDeviceConfig") },
 );
 
+export const MmdsConfig = Type.Object(
+  {
+    network_interfaces: Type.Array(Type.String()),
+    version: Type.Optional(choice(["V1", "V2"])),
+    ipv4_address: option(
+      Type.String({ description: "169.254.1.0 to 169.254.254.255. Default: 169.254.169.254." }),
+    ),
+    imds_compat: Type.Optional(Type.Boolean()),
+  },
+  { ...closed, title: "MmdsConfig", ...struct("MmdsConfig") },
+);
+
+/** Any JSON value; what is no object is refused by the store. */
+export const MmdsContents = Type.Unknown({ title: "MmdsContents" });
+
+export type MmdsConfigJson = Static<typeof MmdsConfig>;
 export type NetworkInterfaceJson = Static<typeof NetworkInterface>;
 export type NetworkInterfaceUpdateJson = Static<typeof NetworkInterfaceUpdate>;
 export type VsockJson = Static<typeof Vsock>;

@@ -5,6 +5,7 @@ import { BOOT_OPERATIONS } from "./boot.js";
 import { DEVICE_OPERATIONS } from "./devices.js";
 import { INSTANCE_OPERATIONS } from "./instance.js";
 import { MISSING_OPERATIONS } from "./missing-devices.js";
+import { MMDS_OPERATIONS } from "./mmds.js";
 import { NETWORK_OPERATIONS } from "./network.js";
 import type { Operation } from "./operation.js";
 
@@ -13,5 +14,6 @@ export const FIRECRACKER_OPERATIONS: readonly Operation[] = [
   ...BOOT_OPERATIONS,
   ...DEVICE_OPERATIONS,
   ...NETWORK_OPERATIONS,
+  ...MMDS_OPERATIONS,
   ...MISSING_OPERATIONS,
 ];

@@ -228,6 +228,13 @@ const FullInterface = Type.Object({
   tx_rate_limiter: shown,
 });
 
+const FullMmds = Type.Object({
+  version: choice(["V1", "V2"]),
+  network_interfaces: Type.Array(Type.String()),
+  ipv4_address: Type.String(),
+  imds_compat: Type.Boolean(),
+});
+
 const FullVsock = Type.Object({ guest_cid: uint(32), uds_path: Type.String() });
 
 /** `GET /vm/config` of what this build has; what it lacks is null or empty. */
@@ -247,7 +254,7 @@ export const FullVmConfiguration = Type.Object(
     logger: Type.Null(),
     "machine-config": MachineConfiguration,
     metrics: Type.Null(),
-    "mmds-config": Type.Null(),
+    "mmds-config": Type.Union([FullMmds, Type.Null()]),
     "network-interfaces": Type.Array(FullInterface),
     vsock: Type.Union([FullVsock, Type.Null()]),
     entropy: Type.Union([Entropy, Type.Null()]),

@@ -3,6 +3,7 @@
  */
 import type { DriveChange } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
+import type { MetadataStore } from "../../actors/metadata-store.js";
 import type { Draft } from "./draft.js";
 import type { LoggerJson, MetricsJson } from "./schemas.js";
 
@@ -36,4 +37,8 @@ export interface FirecrackerTarget {
   /** Changes limits of a network interface of the running machine. */
   updateInterface(id: string, change: NetworkInterfaceChange): void | Promise<void>;
   readonly diagnostics?: Diagnostics;
+  /** Most bytes of the metadata service's data. */
+  readonly metadataLimitBytes: number;
+  /** The metadata service of the machine that was started; `undefined`: it has none. */
+  readonly metadata: Pick<MetadataStore, "get" | "put" | "patch"> | undefined;
 }

@@ -5,6 +5,7 @@
  */
 import Type, { type Static } from "typebox";
 import type { MicroVmConfig } from "../../actors/config.js";
+import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import { VCPU_COUNT_MAX } from "../../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../../boot/memory-map.js";
 import { MTU_MAX, MTU_MIN } from "../../devices/virtio/net.regs.js";
@@ -104,6 +105,50 @@ export const NetworkInterface = Type.Object(
   },
 );
 
+/** `MmdsConfig` of the library. */
+export const Mmds = Type.Object(
+  {
+    version: Type.Optional(
+      Type.Enum(["V1", "V2"], {
+        type: "string",
+        default: "V2",
+        description: "V2 answers only who shows a session token.",
+      }),
+    ),
+    ipv4Address: Type.Optional(
+      Type.String({
+        pattern: "^169\\.254\\.\\d{1,3}\\.\\d{1,3}$",
+        description: "169.254.1.0 to 169.254.254.255. Default: 169.254.169.254.",
+      }),
+    ),
+    interfaces: Type.Optional(
+      Type.Array(Type.String(), {
+        minItems: 1,
+        maxItems: 64,
+        description: "Ids of the interfaces that reach it. Default: all.",
+      }),
+    ),
+    imdsCompat: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: "Bodies are as EC2's, whatever the client accepts.",
+      }),
+    ),
+    data: Type.Optional(
+      Type.Record(Type.String(), Type.Unknown(), { description: "What it begins with." }),
+    ),
+    sizeLimitBytes: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: Number.MAX_SAFE_INTEGER,
+        default: MMDS_SIZE_LIMIT_BYTES,
+        description: "Of the data as JSON text.",
+      }),
+    ),
+  },
+  { ...closed, title: "MetadataServiceConfig", description: "The metadata service." },
+);
+
 /** `VsockConfig` of the library. */
 export const Vsock = Type.Object(
   {
@@ -170,6 +215,7 @@ export const Config = Type.Object(
         description: "In the order of their devices: the first is eth0. Default: none.",
       }),
     ),
+    mmds: Type.Optional(Mmds),
     vsock: Type.Optional(Vsock),
     entropy: Type.Optional(
       Type.Union(

@@ -7,6 +7,7 @@
  * `refusal`, since door 1 has but one status for it.
  */
 import { checkConfig, type DriveChange, type MicroVmConfig } from "../../actors/config.js";
+import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import { EstaloError, toEstaloError } from "../../errors.js";
 import { type Draft, fromConfig, toMicroVmConfig } from "../firecracker/draft.js";
@@ -20,6 +21,8 @@ const KEYS_OF_PART: Readonly<Record<keyof Draft, readonly (keyof MicroVmConfig)[
   cpuConfig: ["cpuTemplate"],
   drives: ["drives"],
   interfaces: ["networkInterfaces"],
+  mmds: ["mmds"],
+  metadata: ["mmds"],
   vsock: ["vsock"],
   entropy: ["entropy"],
   serial: ["serial"],
@@ -63,6 +66,12 @@ export class FleetTarget implements FirecrackerTarget {
           { data: { field: "serial_out_path" } },
         );
       }
+      if (draft.metadata !== undefined && draft.mmds === undefined) {
+        throw new EstaloError(
+          "ERR_ESTALO_STATE",
+          "the microVM has no metadata service that could keep the data: PUT mmds/config first",
+        );
+      }
       this.#fleet.configure(this.id, (config) => withChanges(config, before, draft));
     });
   }
@@ -93,6 +102,14 @@ export class FleetTarget implements FirecrackerTarget {
       if (live === undefined) throw new EstaloError("ERR_ESTALO_STATE", "the microVM has ended");
       live.devices.interfaces.update(id, change);
     });
+  }
+
+  get metadataLimitBytes(): number {
+    return this.#fleet.get(this.id).config.mmds?.sizeLimitBytes ?? MMDS_SIZE_LIMIT_BYTES;
+  }
+
+  get metadata() {
+    return this.#fleet.supervisor(this.id)?.devices.metadata?.data;
   }
 
   #kept<T>(work: () => T): T {
@@ -128,9 +145,11 @@ function withChanges(config: MicroVmConfig, before: Draft, draft: Draft): MicroV
   const parts = Object.keys(KEYS_OF_PART) as (keyof Draft)[];
   const changed = parts.filter((part) => draft[part] !== before[part]);
   const keys = new Set<string>(changed.flatMap((part) => KEYS_OF_PART[part]));
-  const { drives = [], networkInterfaces = [], ...said } = toMicroVmConfig(draft);
+  const { drives = [], networkInterfaces = [], mmds, ...said } = toMicroVmConfig(draft);
+  const limit = config.mmds?.sizeLimitBytes;
   const full: MicroVmConfig = {
     ...said,
+    ...(mmds && { mmds: { ...mmds, ...(limit !== undefined && { sizeLimitBytes: limit }) } }),
     drives: withOld(drives, draft.drives, before.drives, named(config.drives, "drive")),
     networkInterfaces: withOld(
       networkInterfaces,

@@ -15,6 +15,7 @@ import type {
   FleetState,
   RestartPolicy,
 } from "../../actors/fleet-messages.js";
+import type { MetadataStore } from "../../actors/metadata-store.js";
 import type { MicrovmSupervisor } from "../../actors/microvm-supervisor.js";
 
 /** Counters of a microVM, as far as door 2 tells of them. */
@@ -29,6 +30,7 @@ export interface LiveMicrovm {
   readonly metrics: MachineMetrics;
   readonly devices: {
     readonly interfaces: { update(id: string, change: NetworkInterfaceChange): void };
+    readonly metadata: { readonly data: Pick<MetadataStore, "get" | "put" | "patch"> } | undefined;
   };
   /** Of each vCPU; 0: it has none now. */
   readonly vcpuThreadIds: readonly number[];

@@ -74,6 +74,7 @@ async function carryOut(
 /** What door 1 refused by itself: a moment, or a value. */
 function problemOf({ status, body }: ApiReply): EstaloError {
   const { fault_message: message } = JSON.parse(String(body)) as { fault_message: string };
+  if (status === 413) return new EstaloError("ERR_ESTALO_TOO_LARGE", message);
   if (status >= 500) return new EstaloError("ERR_ESTALO_BUG", message);
   const isMoment = message === NOT_AFTER_BOOT || message === NOT_BEFORE_BOOT;
   return new EstaloError(isMoment ? "ERR_ESTALO_STATE" : "ERR_ESTALO_CONFIG_INVALID", message);

@@ -41,6 +41,20 @@ const OFFLOAD_BITS = [
   regs.FEATURE_GUEST_UFO_BIT,
 ];
 
+/** One that asks each in turn, until one takes the frame; `undefined` for none. */
+function joinDetours(detours: readonly FrameDetour[]): FrameDetour | undefined {
+  if (detours.length <= 1) return detours[0];
+  const join = (direction: "transmit" | "receive") => {
+    const asked = detours.filter((one) => one[direction] !== undefined);
+    if (asked.length === 0) return {};
+    return {
+      [direction]: (start: Uint8Array, frameBytes: number, copy: () => Uint8Array) =>
+        asked.some((one) => one[direction]?.(start, frameBytes, copy)),
+    };
+  };
+  return { ...join("transmit"), ...join("receive") };
+}
+
 /** Back of one network interface. */
 export class VirtioNet implements VirtioBack {
   readonly deviceType = regs.DEVICE_TYPE;
@@ -52,6 +66,7 @@ export class VirtioNet implements VirtioBack {
   readonly #options: NetOptions;
   readonly #receiver: NetReceiver;
   readonly #transmitter: NetTransmitter;
+  #detours: FrameDetour[] = [];
   #isActive = false;
 
   constructor(host: VirtioHost, options: NetOptions) {
@@ -123,9 +138,17 @@ export class VirtioNet implements VirtioBack {
     this.#shared.host.notifyQueue(queue);
   }
 
-  /** Who looks at the frames from now on; `undefined`: nobody, at no cost. */
-  setDetour(detour: FrameDetour | undefined): void {
-    this.#shared.detour = detour;
+  /**
+   * Lets somebody look at the frames from now on, after those who do so already; the returned function ends that.
+   * Nothing is paid while nobody does.
+   */
+  addDetour(detour: FrameDetour): () => void {
+    this.#detours.push(detour);
+    this.#shared.detour = joinDetours(this.#detours);
+    return () => {
+      this.#detours = this.#detours.filter((other) => other !== detour);
+      this.#shared.detour = joinDetours(this.#detours);
+    };
   }
 
   /** Sends a frame (from its Ethernet header on) to the guest; dropped while it has no driver. */
