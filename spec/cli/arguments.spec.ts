@@ -6,6 +6,7 @@ import { DOCTOR_VERB, RUN_VERB } from "../../src/cli/verbs.js";
 
 const PLAIN = {
   drives: [],
+  nets: [],
   env: [],
   console: false,
   timings: false,

@@ -1,6 +1,6 @@
 /**
- * Random rings, chains and indirect tables against the queue, the block device and the entropy
- * device: nothing but handled outcomes. `MemoryDisk` throws if a block device breaks its side of
+ * Random rings, chains and indirect tables against the queue, the block device, the entropy device
+ * and the network device: nothing but handled outcomes. `MemoryDisk` throws if a block device breaks its side of
  * the contract.
  */
 import { Worker } from "node:worker_threads";
@@ -9,12 +9,15 @@ import { describe, expect, it } from "vitest";
 import { VirtioBlock } from "../../src/devices/virtio/block.js";
 import type { VirtioBack, VirtioHost } from "../../src/devices/virtio/device.js";
 import * as transport from "../../src/devices/virtio/mmio-transport.regs.js";
+import { VirtioNet } from "../../src/devices/virtio/net.js";
+import * as net from "../../src/devices/virtio/net.regs.js";
 import { DescriptorChain } from "../../src/devices/virtio/queue.js";
 import { VirtioRng } from "../../src/devices/virtio/rng.js";
 import { isEstaloError } from "../../src/errors.js";
 import type { GuestMemory } from "../../src/native/guest-memory.js";
 import { KIB } from "../../src/units.js";
 import { createMemory } from "../support/fake-memory.js";
+import { FakeNetBackend } from "../support/fake-net-backend.js";
 import { MemoryDisk } from "../support/memory-disk.js";
 import { RingDriver } from "../support/ring-driver.js";
 import { VirtioMachine } from "../support/virtio-machine.js";
@@ -274,6 +277,110 @@ describe("VirtioRng under random rings", () => {
       { numRuns: 1000 },
     );
   });
+});
+
+describe("VirtioNet under random rings", () => {
+  const MAC = Uint8Array.of(6, 0, 1, 2, 3, 4);
+  const frameBytes = fc.oneof(
+    { weight: 6, arbitrary: fc.integer({ min: 12, max: 1526 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 1, max: 12 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 1526, max: 65_562 }) },
+  );
+
+  interface Played {
+    /** Rings of both queues; the transmit queue's lie behind the arena. */
+    readonly receive: RingDriver;
+    readonly transmit: RingDriver;
+  }
+
+  function bringUp(m: VirtioMachine<VirtioNet>, mergeable: boolean): Played {
+    const offered = m.offered();
+    const without = mergeable ? 0 : 2 ** net.FEATURE_MRG_RXBUF_BIT;
+    m.negotiate({ low: offered.low - without, high: offered.high });
+    const receive = new RingDriver(m.memory, { size: QUEUE_SIZE, eventIdx: true });
+    const transmit = new RingDriver(m.memory, {
+      size: QUEUE_SIZE,
+      eventIdx: true,
+      start: 56 * KIB,
+    });
+    m.setUpQueue(net.RECEIVE_QUEUE, receive);
+    m.setUpQueue(net.TRANSMIT_QUEUE, transmit);
+    m.driverOk();
+    return { receive, transmit };
+  }
+
+  /** The end of every case: a good frame each way. */
+  function servesBothWays(m: VirtioMachine<VirtioNet>, backend: FakeNetBackend, rings: Played) {
+    backend.waiting.length = 0;
+    backend.sent.length = 0;
+    const frame = new Uint8Array(60).fill(7);
+    m.memory.write(ARENA, frame);
+    rings.transmit.add({ address: ARENA, length: 60 });
+    m.kick(net.TRANSMIT_QUEUE);
+    expect(backend.sent).toEqual([frame]);
+    rings.receive.add({ address: ARENA + 1024, length: 1526, writable: true });
+    backend.arrive(frame);
+    m.deliver();
+    m.runDeferred();
+    expect(rings.receive.takeUsed()).toEqual([{ head: 0, length: 60 }]);
+    // The header's last word says how many buffers it took.
+    const got = m.memory.read(ARENA + 1024, 60);
+    expect([...got].filter((_, index) => index < 10 || index > 11)).toEqual(Array(58).fill(7));
+    expect([got[10], got[11]]).toEqual([1, 0]);
+  }
+
+  const round = fc.record({
+    receive: step,
+    transmit: step,
+    frames: fc.array(frameBytes, { maxLength: 6 }),
+    own: fc.array(frameBytes, { maxLength: 2 }),
+    room: fc.oneof(fc.constant(Number.POSITIVE_INFINITY), fc.nat(3)),
+    isLooked: fc.boolean(),
+  });
+
+  it.each([false, true])(
+    "breaks no contract and carries a good frame each way after a reset, mergeable %s",
+    (mergeable) => {
+      fc.assert(
+        fc.property(fc.array(round, { maxLength: 4 }), (rounds) => {
+          const memory = createMemory(MEMORY_BYTES);
+          const backend = new FakeNetBackend(memory);
+          const m = new VirtioMachine(memory, (host) => new VirtioNet(host, { backend, mac: MAC }));
+          let rings = bringUp(m, mergeable);
+          for (const one of rounds) {
+            backend.room = one.room;
+            const look = (start: Uint8Array, bytes: number, copy: () => Uint8Array) => {
+              expect(start.length).toBe(Math.min(bytes, 64));
+              return copy().length !== bytes;
+            };
+            m.device.setDetour(one.isLooked ? { transmit: look, receive: look } : undefined);
+            play(memory, rings.receive, one.receive);
+            play(memory, rings.transmit, one.transmit);
+            for (const bytes of one.own) m.device.sendToGuest(new Uint8Array(bytes));
+            backend.arrive(...one.frames.map((bytes) => new Uint8Array(bytes)));
+            m.kick(net.TRANSMIT_QUEUE);
+            m.kick(net.RECEIVE_QUEUE);
+            m.deliver();
+            m.runDeferred();
+            for (const frame of backend.sent) {
+              expect(frame.length).toBeGreaterThanOrEqual(26);
+              expect(frame.length).toBeLessThanOrEqual(net.FRAME_BYTES_MAX);
+            }
+            backend.sent.length = 0;
+            if ((m.status & transport.STATUS_NEEDS_RESET_MASK) === 0) continue;
+            m.reset();
+            rings = bringUp(m, mergeable);
+          }
+          backend.room = Number.POSITIVE_INFINITY;
+          m.device.setDetour(undefined);
+          m.reset();
+          expect(m.status).toBe(0);
+          servesBothWays(m, backend, bringUp(m, mergeable));
+        }),
+        { numRuns: 700 },
+      );
+    },
+  );
 });
 
 describe("a whole device under random registers", () => {

@@ -40,6 +40,7 @@ export async function demo(verbose: boolean): Promise<number> {
   try {
     const options: RunOptions = {
       ...OPTIONS,
+      nets: [],
       drives: [{ id: "scratch", path: `/proc/self/fd/${scratch}`, cacheType: "Writeback" }],
       command: isTerminal ? [] : ["sh", "-c", DEMONSTRATION],
       timings: true,

@@ -5,6 +5,7 @@
 import type { CacheType, DriveConfig, IoEngine } from "../actors/config.js";
 import type { EstaloError } from "../errors.js";
 import { helpHint, type ParsedArguments, parseArguments, usageError } from "./arguments.js";
+import { type NetOption, parseNetOptions } from "./net-options.js";
 import { RUN_VERB } from "./verbs.js";
 
 /** What `estalo run` was asked for. Absent: not said. */
@@ -13,6 +14,8 @@ export interface RunOptions {
   readonly initrd?: string;
   readonly rootfs?: DriveConfig;
   readonly drives: readonly DriveConfig[];
+  /** In the order of their devices. */
+  readonly nets: readonly NetOption[];
   readonly vcpuCount?: number;
   readonly memoryMib?: number;
   readonly cmdline?: string;
@@ -33,7 +36,8 @@ export interface RunOptions {
 
 /** Options that a configuration file says itself. */
 const MACHINE_OPTIONS = [
-  ...["kernel", "initrd", "rootfs", "drive", "vcpus", "memory", "cmdline", "cpu-template"],
+  ...["kernel", "initrd", "rootfs", "drive", "net", "cni", "vcpus", "memory", "cmdline"],
+  "cpu-template",
 ];
 
 /** The options of these words; raises ERR_ESTALO_USAGE. */
@@ -65,6 +69,7 @@ export function runOptions({ switches, values, operands }: ParsedArguments): Run
   return {
     ...withoutUndefined(options),
     drives: (values.get("drive") ?? []).map((value) => parseDrive("--drive", value)),
+    nets: parseNetOptions(values.get("net") ?? [], values.get("cni") ?? []),
     env: (values.get("env") ?? []).map(checkEnvironment),
     console: switches.has("console"),
     timings: switches.has("timings"),

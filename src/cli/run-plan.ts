@@ -8,6 +8,7 @@
 import type { MicroVmConfig } from "../actors/config.js";
 import { type DefaultGuest, withoutRoot } from "../actors/default-guest.js";
 import { EstaloError } from "../errors.js";
+import { addressWords } from "./net-options.js";
 import type { RunOptions } from "./run-options.js";
 
 /** How the guest's streams join ours. */
@@ -55,6 +56,7 @@ export function planWithGuest(
   const kernelArgs = ownSystem ? guest.bootArgs : withoutRoot(guest.bootArgs);
   const words = [
     options.verbose ? withoutWords(kernelArgs, /^quiet$/) : kernelArgs,
+    ...addressWords(options.nets),
     ...(options.cmdline === undefined ? [] : [options.cmdline]),
     ...(ownSystem ? initWords(options, host, mode) : []),
   ];
@@ -75,7 +77,7 @@ export function planWithKernel(options: RunOptions, kernel: string): RunPlan {
     mode: "console",
     config: machine(options, {
       kernel,
-      bootArgs: options.cmdline ?? FOREIGN_BOOT_ARGS,
+      bootArgs: [...addressWords(options.nets), options.cmdline ?? FOREIGN_BOOT_ARGS].join(" "),
       drives: userDrives(options),
     }),
   };
@@ -86,9 +88,10 @@ function userDrives({ rootfs, drives }: RunOptions) {
 }
 
 function machine(options: RunOptions, boot: MicroVmConfig): MicroVmConfig {
-  const { initrd, vcpuCount, memoryMib, cpuTemplate, name } = options;
+  const { initrd, nets, vcpuCount, memoryMib, cpuTemplate, name } = options;
   return {
     ...boot,
+    ...(nets.length === 0 ? {} : { networkInterfaces: nets.map(({ config }) => config) }),
     ...(initrd === undefined ? {} : { initrd }),
     ...(vcpuCount === undefined ? {} : { vcpuCount }),
     ...(memoryMib === undefined ? {} : { memoryMib }),

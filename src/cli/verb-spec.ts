@@ -50,6 +50,13 @@ export const MACHINE_OPTIONS: readonly OptionSpec[] = [
     multiple: true,
     help: "Attach a disk. Keys: id=NAME, cache=writeback|unsafe, io=auto|io_uring|libuv.",
   },
+  {
+    name: "net",
+    value: "tap=NAME[,KEY=VALUE…]|none",
+    multiple: true,
+    help: "Attach a network interface. Keys: id=, mac=, mtu=; ip=ADDRESS/BITS, gateway=, dns= for the guest. Default none.",
+  },
+  { name: "cni", value: "FILE", multiple: true, help: "Attach the interface of a CNI result." },
   { name: "vcpus", short: "c", value: "N", help: "Virtual CPUs, 1 to 32. Default 1." },
   {
     name: "memory",

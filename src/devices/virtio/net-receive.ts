@@ -47,6 +47,9 @@ export class NetReceiver {
     this.#queue = queue;
     this.#mergeable = mergeable;
     this.#mostBytes = 0;
+    // They were for the driver that is gone.
+    this.#net.metrics.rx_fails += this.#injected.length;
+    this.#injected.length = 0;
     this.#forget();
   }
 
@@ -107,9 +110,11 @@ export class NetReceiver {
   #hasRoom(queue: VirtQueue): boolean {
     const table = this.#table;
     for (;;) {
-      this.#takeBuffers(queue);
+      const hasTakenAll = this.#takeBuffers(queue);
       this.#mostBytes = Math.max(this.#mostBytes, table.totalBytes);
       const needed = this.#mergeable ? Math.min(regs.FRAME_BYTES_MAX, this.#mostBytes) : 1;
+      // What could not be taken waits for what was: no more can be had now, however little this is.
+      if (!hasTakenAll && table.count > 0) return true;
       if (table.count > 0 && table.totalBytes >= needed) return true;
       if (queue.enableNotifications()) {
         queue.disableNotifications();
@@ -120,7 +125,8 @@ export class NetReceiver {
     }
   }
 
-  #takeBuffers(queue: VirtQueue): void {
+  /** Takes what the driver offers; false: some of it could not be taken yet. */
+  #takeBuffers(queue: VirtQueue): boolean {
     const chain = this.#chain;
     queue.disableNotifications();
     while (queue.next(chain)) {
@@ -128,15 +134,16 @@ export class NetReceiver {
       if (chain.writableBytes < regs.HEADER_BYTES) {
         if (this.#table.count > 0) {
           queue.undoNext();
-          return;
+          return false;
         }
         this.#net.metrics.rx_fails++;
         queue.addUsed(chain.head, 0);
       } else if (!this.#table.add(chain, chain.firstWritable, chain.count)) {
         queue.undoNext();
-        return;
+        return false;
       }
     }
+    return true;
   }
 
   /** Gives the guest the host's own frames; false: buffers ran out, look again. */

@@ -1,0 +1,132 @@
+/**
+ * The network device with Linux' driver: a guest on a tap, and programs of a network namespace as its only
+ * neighbours.
+ */
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { MicroVm } from "estalo";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { isKernelModeEmulated } from "../support/guest-host.js";
+import { GuestShell } from "../support/guest-shell.js";
+import { GUEST_ADDRESS, HOST_ADDRESS, NetNamespace } from "../support/net-namespace.js";
+
+/** A guest whose kernel is emulated moves some 100 kB/s. */
+const streamBytes = isKernelModeEmulated() ? 65_536 : 16_777_216;
+const connections = isKernelModeEmulated() ? 20 : 200;
+const connectionBytes = 2048;
+
+const network = NetNamespace.make();
+if (network === undefined) console.warn("spec/guest/net.spec.ts is skipped: no root to make a tap");
+
+const [SUM_PORT, STREAM_PORT, ECHO_PORT] = [5001, 5002, 5003];
+/** The host's end of spec/guest/programs/net-stream.c. */
+const SERVER = `
+  const net = require("node:net");
+  const byteAt = (index) => (index * 7 + Math.floor(index / 256)) % 256;
+  const listen = (port, onSocket) => net.createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on("error", () => {});
+    onSocket(socket);
+  }).listen({ port, host: "0.0.0.0", backlog: 511 });
+  listen(${SUM_PORT}, (socket) => {
+    let sum = 2166136261;
+    socket.on("data", (bytes) => {
+      for (const byte of bytes) sum = Math.imul(sum ^ byte, 16777619) >>> 0;
+    });
+    socket.on("end", () => socket.end(String(sum)));
+  });
+  listen(${STREAM_PORT}, (socket) =>
+    socket.end(Uint8Array.from({ length: ${streamBytes} }, (_, index) => byteAt(index))));
+  listen(${ECHO_PORT}, (socket) => socket.pipe(socket))
+    .on("listening", () => console.log("listening"));
+`;
+
+describe.skipIf(network === undefined)("a guest on a tap (needs root to make one)", () => {
+  let vm: MicroVm;
+  let guest: GuestShell;
+
+  beforeAll(async () => {
+    const { tap } = network as NetNamespace;
+    const server = (network as NetNamespace).node(SERVER);
+    await new Promise((resolve) => server.stdout?.once("data", resolve));
+    const script = fileURLToPath(new URL("images/programs", import.meta.url));
+    const folder = execFileSync(script, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    const path = join(folder.trim(), "programs.ext4");
+    vm = await MicroVm.create({
+      memoryMib: 256,
+      drives: [{ id: "programs", path, readOnly: true }],
+      networkInterfaces: [{ tap, mac: "06:00:00:00:00:07", mtu: 1500 }],
+    });
+    guest = new GuestShell(vm);
+    await vm.start();
+    await guest.ready(/# (.\[6n)?$/);
+    await guest.run("mount -o ro /dev/vdb /mnt; killall udhcpc; ip addr flush dev eth0");
+    await guest.run(`ip addr add ${GUEST_ADDRESS}/24 dev eth0; ip link set eth0 up`);
+  });
+  afterAll(async () => {
+    await vm?.kill();
+    network?.[Symbol.dispose]();
+  });
+
+  const counters = () => vm.metrics.networkInterfaces.net0;
+
+  it("has its address, its MTU and a link", async () => {
+    const { output } = await guest.run("cd /sys/class/net/eth0; cat address mtu carrier; cd /");
+    expect(output).toBe("06:00:00:00:00:07\n1500\n1\n");
+  });
+
+  it("answers and is answered", async () => {
+    expect((await guest.run(`ping -c 3 -W 60 ${HOST_ADDRESS}`)).output).toContain(
+      "3 packets transmitted, 3 packets received",
+    );
+    // The largest packet that goes whole.
+    const { output } = await guest.run(`ping -c 1 -W 60 -s 1472 ${HOST_ADDRESS}`);
+    expect(output).toContain("1480 bytes from");
+  });
+
+  it.each([1448, 65_536])("sends a stream whole, written in blocks of %i", async (size) => {
+    const before = counters();
+    const frames = before.tx_packets_count;
+    const { output } = await guest.run(
+      `/mnt/net-stream send ${HOST_ADDRESS} ${SUM_PORT} ${streamBytes} ${size}`,
+    );
+    expect(output).toBe(`PASS sent ${streamBytes} bytes\n`);
+    // Segmentation is left to the host: fewer frames than packets on a wire.
+    if (size > 1500) expect(counters().tx_packets_count - frames).toBeLessThan(streamBytes / 1448);
+  });
+
+  it("receives a stream whole", async () => {
+    const { output } = await guest.run(`/mnt/net-stream receive ${HOST_ADDRESS} ${STREAM_PORT}`);
+    expect(output).toBe(`PASS received ${streamBytes} bytes, 0 wrong\n`);
+  });
+
+  it("carries many connections at once, each whole", async () => {
+    const { output } = await guest.run(
+      `/mnt/net-stream parallel ${HOST_ADDRESS} ${ECHO_PORT} ${connections} ${connectionBytes}`,
+    );
+    expect(output).toBe(`PASS ${connections} of ${connections} connections whole\n`);
+  });
+
+  it("loses its link and gets it back", async () => {
+    const carrier = (value: number) =>
+      `until [ "$(cat /sys/class/net/eth0/carrier)" = ${value} ]; do sleep 0.1; done`;
+    vm.updateNetworkInterface("net0", { isLinkUp: false });
+    await guest.run(carrier(0));
+    vm.updateNetworkInterface("net0", { isLinkUp: true });
+    await guest.run(carrier(1));
+    const { output } = await guest.run(`ping -c 1 -W 60 ${HOST_ADDRESS}`);
+    expect(output).toContain("1 packets received");
+  });
+
+  it("goes on after a pause", async () => {
+    await vm.pause();
+    await vm.resume();
+    const { output } = await guest.run(`ping -c 1 -W 60 ${HOST_ADDRESS}`);
+    expect(output).toContain("1 packets received");
+  });
+
+  it("counted no frame that it lost to a mistake", () => {
+    expect(counters()).toMatchObject({ tx_malformed_frames: 0, tx_spoofed_mac_count: 0 });
+    expect(counters().rx_packets_count).toBeGreaterThan(10);
+  });
+});
