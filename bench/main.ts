@@ -1,5 +1,5 @@
 /**
- * The benches' entry: `npm run bench -- [--smoke] [exits queues starts memory trace api vmm limiters]`.
+ * The benches' entry: `npm run bench -- [--smoke] [exits queues starts memory trace api events vmm limiters]`.
  *
  * Prints each measure when it is there, and writes all of them to bench/results/ (a full run) or build/bench/
  * (a part of it, or a smoke run). Ends with status 1 when a bench could not run; never for a figure.
@@ -7,6 +7,7 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import { benchApi } from "./api.bench.js";
+import { benchEvents } from "./events.bench.js";
 import { benchExits } from "./exit.bench.js";
 import type { BenchOptions, Measure } from "./harness.js";
 import { benchLimiters } from "./limiter.bench.js";
@@ -23,6 +24,7 @@ const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Measur
   memory: benchMemory,
   trace: benchTrace,
   api: benchApi,
+  events: benchEvents,
   vmm: benchVmm,
   limiters: benchLimiters,
 };
