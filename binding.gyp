@@ -13,6 +13,7 @@
         "src/native/kvm_stats.c",
         "src/native/poller.cc",
         "src/native/process.cc",
+        "src/native/seccomp.cc",
         "src/native/tap.cc",
         "src/native/uring.c",
         "src/native/vcpu.cc",

@@ -43,6 +43,9 @@ export interface VmmOptions {
   readonly showLogOrigin: boolean;
   readonly metricsPath: string | undefined;
   readonly bootTimer: boolean;
+  readonly noSeccomp: boolean;
+  /** A file with other filters. */
+  readonly seccompFilter: string | undefined;
   readonly maxPayloadBytes: number;
   readonly metadataFile: string | undefined;
   readonly metadataLimitBytes: number;
@@ -81,8 +84,10 @@ export function parseVmmArguments(words: readonly string[]): VmmOptions {
     showLogOrigin: isGiven("show-log-origin"),
     metricsPath: text("metrics-path"),
     bootTimer: isGiven("boot-timer"),
+    noSeccomp: isGiven("no-seccomp"),
+    seccompFilter: text("seccomp-filter"),
     maxPayloadBytes,
-    metadataFile: given.get("metadata"),
+    metadataFile: text("metadata"),
     metadataLimitBytes: number("mmds-size-limit") ?? maxPayloadBytes,
     startTimeUs: number("start-time-us"),
     startTimeCpuUs: number("start-time-cpu-us"),

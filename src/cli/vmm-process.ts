@@ -30,6 +30,7 @@ import { StandardOutputSink } from "../api/firecracker/sink.js";
 import { FIRECRACKER_VERSION } from "../api/firecracker/version.js";
 import type { ApiServer } from "../api/server.js";
 import { toEstaloError } from "../errors.js";
+import { confine, readFilters, setViolationLog } from "../jail/seccomp/confine.js";
 import type { VmmOptions } from "./vmm-arguments.js";
 import {
   EXIT_BAD_CONFIGURATION,
@@ -63,6 +64,7 @@ export class VmmProcess {
   #stopInput: () => void = () => {};
   #isEnding = false;
   #isPreloading = false;
+  #isConfined = false;
   /** When the machine was told to start. */
   #startedAt = { ms: 0, cpuUs: 0 };
 
@@ -73,7 +75,10 @@ export class VmmProcess {
     this.#machine = new VmmMachine(options.id, {
       log: this.#logger,
       diagnostics: {
-        configureLogger: (config) => this.#logger.configure(config),
+        configureLogger: (config) => {
+          this.#logger.configure(config);
+          this.#tellViolations();
+        },
         configureMetrics: (config) => this.#metrics.configure(config),
         flushMetrics: () => this.#metrics.flush(),
       },
@@ -92,6 +97,7 @@ export class VmmProcess {
     if (!this.#setUpDiagnostics()) return;
     this.#logger.writeAlways("Info", `Running Firecracker v${FIRECRACKER_VERSION}`);
     if (!this.#readMetadata()) return;
+    if (!this.#confine()) return;
     if (!this.#options.noApi && !(await this.#listen())) return;
     const { configFile } = this.#options;
     if (configFile !== undefined) await this.#startFromFile(configFile);
@@ -124,6 +130,25 @@ export class VmmProcess {
       return false;
     }
     return true;
+  }
+
+  /** Before anything that a client or a guest sends is read. False: the process ends. */
+  #confine(): boolean {
+    const { noSeccomp, seccompFilter } = this.#options;
+    if (noSeccomp) return true;
+    try {
+      confine(seccompFilter === undefined ? undefined : readFilters(seccompFilter));
+      this.#isConfined = true;
+      this.#tellViolations();
+      return true;
+    } catch (error) {
+      this.#fail(`Seccomp error: ${toEstaloError(error).message}`, EXIT_ERROR);
+      return false;
+    }
+  }
+
+  #tellViolations(): void {
+    if (this.#isConfined) setViolationLog(this.#logger.fd);
   }
 
   /** False: the process ends. */

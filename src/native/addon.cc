@@ -11,6 +11,7 @@
 #include "native_error.h"
 #include "poller.h"
 #include "process.h"
+#include "seccomp.h"
 #include "shared_layout.h"
 #include "tap.h"
 #include "vcpu.h"
@@ -90,6 +91,8 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("sampleClocks", Napi::Function::New<SampleClocks>(env, "sampleClocks"));
   exports.Set("execute", Napi::Function::New<Execute>(env, "execute"));
   exports.Set("sharedObjects", Napi::Function::New<SharedObjects>(env, "sharedObjects"));
+  exports.Set("confine", Napi::Function::New<Confine>(env, "confine"));
+  exports.Set("setViolationLog", Napi::Function::New<SetViolationLog>(env, "setViolationLog"));
   exports.Set("trimMemory", Napi::Function::New<TrimMemory>(env, "trimMemory"));
   exports.Set("numbers", SharedNumbers(env));
   Succeeded(env, "sigaction", estalo_vcpu_install_signal());

@@ -194,6 +194,16 @@ export interface NativeAddon {
   ) => never;
   /** Paths of the shared libraries that this process has loaded, the loader among them. */
   readonly sharedObjects: () => string[];
+  /** seccomp filters of all threads; see seccomp.h. Once in a process. */
+  readonly confine: (
+    process: Uint8Array,
+    vcpu: Uint8Array,
+    pool: Uint8Array,
+    platform: Uint8Array,
+    names: string,
+  ) => void;
+  /** Where a call that a filter traps is told to, beside standard error; -1: nowhere. */
+  readonly setViolationLog: (fd: number) => void;
   readonly trimMemory: () => void;
   readonly numbers: Readonly<Record<string, number>>;
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "native_error.h"
+#include "seccomp.h"
 
 namespace estalo {
 
@@ -182,6 +183,7 @@ VcpuRunner::VcpuRunner(const Napi::CallbackInfo& info) : Napi::ObjectWrap<VcpuRu
   // The name that ps, top and Firecracker's clients look for.
   std::string name = info[4].As<Napi::String>().Utf8Value();
   prctl(PR_SET_NAME, name.c_str());
+  if (!Succeeded(env, "seccomp for a vCPU's thread", ConfineVcpuThread())) return;
   DefineRun(env, info.This().As<Napi::Object>());
   __atomic_store_n(&loop_.control->tid, static_cast<uint32_t>(syscall(SYS_gettid)),
                    __ATOMIC_SEQ_CST);

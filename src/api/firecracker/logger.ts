@@ -62,6 +62,11 @@ export class Logger implements FirecrackerLog {
     this.#sink = sink;
   }
 
+  /** The file's descriptor, for what cannot wait; -1: it has none of its own. */
+  get fd(): number {
+    return this.#sink.fd ?? -1;
+  }
+
   /** Changes what is given; raises a Fault for a level that is none, or the system's error for the file. */
   configure(config: LoggerJson): void {
     const level = config.level == null ? undefined : levelNumber(config.level);

@@ -14,6 +14,8 @@ const QUEUED_BYTES_MAX = 64 * 1024;
 
 /** Takes whole lines. */
 export interface LineSink {
+  /** Of its own file. */
+  readonly fd?: number;
   /** False: the line is lost. */
   write(line: string): boolean;
   close(): void;
@@ -33,6 +35,10 @@ export class FileSink implements LineSink {
   constructor(path: string) {
     const { O_RDWR, O_NONBLOCK, O_CREAT, O_APPEND } = constants;
     this.#fd = openSync(path, O_RDWR | O_NONBLOCK | O_CREAT | O_APPEND);
+  }
+
+  get fd(): number {
+    return this.#fd;
   }
 
   write(line: string): boolean {

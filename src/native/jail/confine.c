@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <linux/securebits.h>
 #include <sched.h>
 #include <stdio.h>
@@ -45,6 +46,9 @@ void jail_enter_user_namespace(const struct jail_plan* plan, const struct jail_h
   if (!write_below(handles->proc, "self/uid_map", text)) jail_fail("write", "uid_map");
   snprintf(text, sizeof text, "%u %u 1", plan->gid, plan->gid);
   if (!write_below(handles->proc, "self/gid_map", text)) jail_fail("write", "gid_map");
+  /* In a namespace of its own the program would have every capability again. */
+  if (!write_below(handles->proc, "sys/user/max_user_namespaces", "0"))
+    jail_fail("write", "max_user_namespaces");
 }
 
 static bool may_change_capabilities(void) {
@@ -89,6 +93,10 @@ void jail_drop_privileges(const struct jail_plan* plan, const struct jail_handle
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     jail_enter_user_namespace(plan, handles, false);
   }
+  /* The caller's session may hold keys. Without keyrings in the kernel there is nothing to leave.
+   */
+  if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
+    jail_fail("keyctl", "session keyring");
   jail_restrict_files(plan);
   drop_capabilities();
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) jail_fail("prctl", "no_new_privs");
