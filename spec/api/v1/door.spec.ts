@@ -33,6 +33,12 @@ describe("the description", () => {
     expect(new Set(described).size).toBe(described.length);
   });
 
+  it("goes with one of the other door", async () => {
+    const { json } = await host.send("GET", "/openapi-firecracker.json");
+    expect(await new Validator().validate(structuredClone(json))).toEqual({ valid: true });
+    expect(json.paths["/boot-source"].put.operationId).toBe("putGuestBootSource");
+  });
+
   it("has the WebSockets, as AsyncAPI", async () => {
     const { json } = await host.send("GET", "/asyncapi.json");
     const addresses = Object.values<Json>(json.channels).map(({ address }) => address);

@@ -5,9 +5,11 @@
  *                                               └▶ sockets.ts ─▶ session
  */
 import { accessSync, constants } from "node:fs";
+import Type from "typebox";
 import { installedGuest } from "../../actors/default-guest.js";
 import type { EstaloError } from "../../errors.js";
 import { docsRoutes } from "../docs-page.js";
+import { firecrackerDocument } from "../firecracker/openapi.js";
 import type { ApiHandler, ApiReply, SocketOpener } from "../http.js";
 import type { Route } from "../route.js";
 import { createRouter } from "../router.js";
@@ -70,6 +72,7 @@ export class FleetDoor {
         serverMetrics: () => this.#metrics(),
       }),
       ...stepRoutes(fleet),
+      describeDoor1,
       ...docsRoutes(doorDescriptions(version, () => this.routes, sockets)).map((route) => ({
         ...route,
         replies: repliesOf(route.replies, [404]),
@@ -123,6 +126,22 @@ export class FleetDoor {
     };
   }
 }
+
+/** The other door, for who asks this one what Estalo speaks. */
+const describeDoor1: Route = {
+  operationId: "getFirecrackerOpenApi",
+  method: "GET",
+  path: "/openapi-firecracker.json",
+  summary: "The API of estalo vmm, which is Firecracker's, as OpenAPI 3.1.",
+  tag: "documents",
+  replies: repliesOf({
+    200: {
+      description: "The document.",
+      schema: Type.Object({}, { additionalProperties: true }),
+    },
+  }),
+  handle: () => ({ status: 200, body: JSON.stringify(firecrackerDocument()) }),
+};
 
 /** Makes the largest serialiser now, which takes a tenth of a second, and not in front of running guests. */
 function warmUp(): void {
