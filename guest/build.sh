@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the default guest again, byte for byte: kernel, init, root file system.
+# Makes the default guest again, byte for byte: kernel, init, agent, root file system.
 #
 #   guest/build.sh             build, compare with images/manifest.json, say whether they are identical (status 1: no)
 #   guest/build.sh --update    build, and make the results the new images and manifest
@@ -82,9 +82,10 @@ check_config() {
   return "$lost"
 }
 
-build_init() {
+# build_program NAME FOLDER: a static program of all that is in the folder.
+build_program() {
   musl-gcc -std=gnu11 -Os -Wall -Wextra -Wshadow -Werror -Wno-unused-result -ffile-prefix-map="$here/="  \
-    -ffunction-sections -Wl,--gc-sections -Wl,--build-id=none -static -s -o "$work/init" "$here"/init/*.c
+    -ffunction-sections -Wl,--gc-sections -Wl,--build-id=none -static -s -o "$work/$1" "$here/$2"/*.c
 }
 
 build_rootfs() {
@@ -97,6 +98,7 @@ build_rootfs() {
   ln -s /proc/net/pnp "$root/etc/resolv.conf"
   install -m 755 /bin/busybox "$root/bin/busybox"
   install -m 755 "$work/init" "$root/sbin/init"
+  install -m 755 "$work/estalo-agent" "$root/sbin/estalo-agent"
   while read -r applet; do
     [[ $applet == linuxrc || -e $root/$applet || -L $root/$applet ]] && continue
     mkdir -p "$root/$(dirname "$applet")"
@@ -112,6 +114,7 @@ build_rootfs() {
 mkdir -p "$work"
 require_packages
 build_kernel
-build_init
+build_program init init
+build_program estalo-agent agent
 build_rootfs
 ESTALO_GUEST_WORK=$work node "$here/pack.mjs" $update

@@ -48,6 +48,7 @@ function provenance() {
     kernelConfigSha256: sha256(readFileSync(join(here, "kernel/config"))),
     kernelPatchesSha256: hashOfFolder(join(here, "kernel/patches"), /\.patch$/),
     initSha256: hashOfFolder(join(here, "init"), /\.[ch]$/),
+    agentSha256: hashOfFolder(join(here, "agent"), /\.[ch]$/),
     packages: Object.fromEntries(
       ["linux-source-6.1", "gcc-12", "binutils", "musl-dev", "busybox-static", "erofs-utils"].map(
         (name) => [name, packageVersion(name)],
@@ -118,7 +119,7 @@ function compare() {
     const before = manifest.provenance.packages[name];
     if (before !== version) console.log(`guest: built with ${name} ${version}, the manifest with ${before}`);
   }
-  for (const name of ["kernelConfigSha256", "kernelPatchesSha256", "initSha256"]) {
+  for (const name of ["kernelConfigSha256", "kernelPatchesSha256", "initSha256", "agentSha256"]) {
     if (made[name] !== manifest.provenance[name]) console.log(`guest: ${name} is not the manifest's`);
   }
   process.exitCode = 1;

@@ -91,6 +91,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/boot\/boot-file\.ts$/,
     /^src\/actors\/(config|default-guest|drive-set|fleet-store|transport)\.ts$/,
     /^src\/actors\/backends\//,
+    /^src\/actors\/agent\/copy-(in|out)\.ts$/,
     /^src\/(api|cli|jail)\//,
   ],
   "node:child_process": [/^src\/cli\//],
@@ -197,8 +198,13 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/^src\/api\/errors-http\.ts$/, "router.spec.ts sees its replies"],
   [/^src\/api\/schema-components\.ts$/, "openapi.spec.ts"],
   [/^src\/api\/client\/(index|types)\.ts$/, "names and types only"],
+  [/^src\/api\/client\/agent-stream\.ts$/, "agent-socket.spec.ts runs it against the server's end"],
   [/^src\/api\/client\/(errors|socket)\.ts$/, "connection.spec.ts and the streams' specs see them"],
   [/^src\/actors\/device-family\.ts$/, "a contract"],
+  [
+    /^src\/actors\/agent\/(channel|process|files|copy-in|copy-out)\.ts$/,
+    "guest-agent.spec.ts drives them with the agent itself, copy.spec.ts with a hostile one",
+  ],
   [
     /^src\/api\/v1\/((config|stream|metrics)-schemas|schema-types|(route|socket)-specs)\.ts$/,
     "tables; schemas.spec.ts and routes.spec.ts run them",

@@ -48,6 +48,11 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_EVENTS_GAP: "state",
   // The guest.
   ERR_ESTALO_VSOCK: "guest",
+  ERR_ESTALO_AGENT_UNREACHABLE: "guest",
+  ERR_ESTALO_AGENT_LOST: "guest",
+  ERR_ESTALO_AGENT_PROTOCOL: "guest",
+  ERR_ESTALO_AGENT_TIMEOUT: "guest",
+  ERR_ESTALO_AGENT_FAILED: "guest",
   ERR_ESTALO_GUEST_FAULT: "guest",
   ERR_ESTALO_VCPU_STOPPED: "guest",
   // The host.

@@ -1,6 +1,13 @@
 /**
  * Estalo: microVMs for Node.js. This is the package's only public door.
  */
+export type { FileCallOptions } from "./actors/agent/channel.js";
+export type { CopyInOptions, CopySummary } from "./actors/agent/copy-in.js";
+export type { CopyOutOptions } from "./actors/agent/copy-out.js";
+export type { GuestFiles, ReadOptions, WriteOptions } from "./actors/agent/files.js";
+export type { GuestAgent, HealthOptions } from "./actors/agent/guest-agent.js";
+export type { ExecOptions, ExecResult, GuestProcess } from "./actors/agent/process.js";
+export type { FileInfo, FileKind, GuestHealth } from "./actors/agent/protocol.js";
 export type {
   CacheType,
   CpuTemplateConfig,

@@ -3,6 +3,9 @@
  */
 import type { Observable } from "rxjs";
 import { abortable, throwIfAborted } from "./actors/abortable.js";
+import type { GuestFiles } from "./actors/agent/files.js";
+import type { GuestAgent } from "./actors/agent/guest-agent.js";
+import type { ExecOptions, GuestProcess } from "./actors/agent/process.js";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/config.js";
 import type { NetworkInterfaceChange } from "./actors/config-net.js";
 import type { Console } from "./actors/console.js";
@@ -221,13 +224,28 @@ export class MicroVm implements AsyncDisposable {
    */
   async connect(port: number, options: CallOptions = {}): Promise<VsockStream> {
     throwIfAborted(options.signal);
-    const { stream, cancel } = this.#supervisor.devices.requireVsock().open(port);
-    try {
-      return await abortable(stream, options.signal);
-    } catch (error) {
-      cancel();
-      throw error;
-    }
+    return this.#supervisor.devices.requireVsock().connectTo(port, options.signal);
+  }
+
+  /**
+   * Runs a program in the guest, by its agent. `await` gives its output and how it ended (which is no
+   * rejection, whatever it is); the streams are there at once. A guest that is still booting is waited for.
+   * Rejects with an ERR_ESTALO_AGENT_* code, ERR_ESTALO_ABORTED, or ERR_ESTALO_STATE without a vsock device.
+   *
+   * @param argv - the program, looked up in the guest's PATH, and its words
+   */
+  exec(argv: readonly string[], options: ExecOptions = {}): GuestProcess {
+    return this.agent.exec(argv, options);
+  }
+
+  /** The guest's files, by its agent. Raises ERR_ESTALO_STATE without a vsock device. */
+  get files(): GuestFiles {
+    return this.agent.files;
+  }
+
+  /** The guest's agent: health and clock. Raises ERR_ESTALO_STATE without a vsock device. */
+  get agent(): GuestAgent {
+    return this.#supervisor.devices.requireVsock().agent;
   }
 
   /**

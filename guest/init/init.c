@@ -114,6 +114,7 @@ int main(void) {
   sethostname(options.hostname, strlen(options.hostname));
   seed_random();
   start_network();
+  start_agent();
 
   if (options.stdio != STDIO_CONSOLE) open_frames();
   outcome.command = start_command(&options, &streams);

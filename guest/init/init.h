@@ -5,7 +5,7 @@
  *   mounts.c   file systems, and taking them down   network.c  loopback, DHCP
  *   command.c  starting the command                 frames.c   its standard streams as frames on
  * the serial line report.c   the monitor's report page            entropy.c  a seed for the random
- * number generator
+ * number generator agent.c    starting the agent
  *
  * No allocation, and few system calls: where kernel mode is emulated each costs about a
  * millisecond.
@@ -48,6 +48,9 @@ void mount_file_systems(void);
 void unmount_file_systems(void);
 
 void start_network(void);
+
+/* Starts the agent where there is a socket device to hear the host by. */
+void start_agent(void);
 
 void seed_random(void);
 

@@ -259,6 +259,7 @@ describe("create and run -d", () => {
         bootArgs:
           "quiet root=/dev/vda ro estalo.stdio=console estalo.env=A=b%20c estalo.hostname=web estalo.cmd=echo,hi%2C%20you",
         drives: [],
+        vsock: {},
         vcpuCount: 2,
         memoryMib: 256,
       },

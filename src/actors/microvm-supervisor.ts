@@ -201,6 +201,7 @@ export class MicrovmSupervisor {
       this.#board.resume();
       this.#vcpus.run(this.#onShutdown);
       await attached;
+      this.devices.vsock?.agent.syncTime();
     });
   }
 

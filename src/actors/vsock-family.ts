@@ -5,6 +5,9 @@
 import { VirtioVsock } from "../devices/virtio/vsock.js";
 import type { VsockConnection, VsockEnd } from "../devices/virtio/vsock-connection.js";
 import { EstaloError } from "../errors.js";
+import { abortable } from "./abortable.js";
+import { GuestAgent } from "./agent/guest-agent.js";
+import { AGENT_PORT } from "./agent/protocol.js";
 import { VsockSockets } from "./backends/vsock-sockets.js";
 import type { CheckedVsock } from "./config-vsock.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
@@ -16,6 +19,8 @@ export type VsockHandler = (stream: VsockStream) => void;
 
 /** See the file's header. Thread: the device host's. */
 export class VsockFamily implements DeviceFamily {
+  /** The agent in the guest, where there is one. */
+  readonly agent = new GuestAgent((signal) => this.connectTo(AGENT_PORT, signal));
   readonly #config: CheckedVsock;
   readonly #sockets: VsockSockets | undefined;
   readonly #handlers = new Map<number, VsockHandler>();
@@ -83,6 +88,17 @@ export class VsockFamily implements DeviceFamily {
     return { stream, cancel: () => cancel() };
   }
 
+  /** As `open`, given up when the signal aborts. */
+  async connectTo(port: number, signal: AbortSignal | undefined): Promise<VsockStream> {
+    const { stream, cancel } = this.open(port);
+    try {
+      return await abortable(stream, signal);
+    } catch (error) {
+      cancel();
+      throw error;
+    }
+  }
+
   /** Takes the guest's connections to this port from now on; the returned function ends that. */
   listen(port: number, handler: VsockHandler): () => void {
     if (this.#handlers.has(port)) {
@@ -97,6 +113,7 @@ export class VsockFamily implements DeviceFamily {
   }
 
   close(): void {
+    this.agent.close();
     this.#device?.reset();
     this.#sockets?.close();
     this.#handlers.clear();

@@ -2,7 +2,9 @@
  * A client of `estalo serve`, as a program and the command's verbs use it. Loads nothing native: it may run
  * where no microVM can.
  */
+import type { GuestAgent } from "../../actors/agent/guest-agent.js";
 import { EstaloError } from "../../errors.js";
+import { agentOf } from "./agent-stream.js";
 import { MicrovmConfiguration } from "./configuration.js";
 import { type CallOptions, Connection } from "./connection.js";
 import { type ConsoleOptions, ConsoleStream } from "./console-stream.js";
@@ -118,6 +120,15 @@ export class EstaloClient implements AsyncDisposable {
     const { address } = this.#connection;
     const { signal } = this.#closing;
     return new ConsoleStream(address, pathOf(id, "console"), this.#timeoutMs, options, signal);
+  }
+
+  /**
+   * The agent in a microVM's guest: `exec`, `files`, `health`, as a {@link MicroVm} has them. Its calls reject
+   * with ERR_ESTALO_STATE when the microVM has no vsock device or its guest no agent.
+   */
+  agent(id: string): GuestAgent {
+    const { address } = this.#connection;
+    return agentOf(address, pathOf(id, "agent"), this.#timeoutMs, this.#closing.signal);
   }
 
   /**

@@ -90,11 +90,16 @@ export class ConsoleStream extends Duplex {
     this.#sendSize();
   }
 
-  override _construct(done: Done): void {
+  /** What the server is asked with. */
+  protected get query(): Record<string, boolean> {
     const { history = true, write = true } = this.#options;
+    return { history, write };
+  }
+
+  override _construct(done: Done): void {
     openSocket(this.#address, {
       path: this.#path,
-      query: { history, write },
+      query: this.query,
       signal: this.#closing.signal,
       timeoutMs: this.#timeoutMs,
     }).then((socket) => {

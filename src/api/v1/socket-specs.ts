@@ -61,6 +61,34 @@ export const CONSOLE_SOCKET = {
   },
 } as const satisfies SocketSpec;
 
+export const AGENT_SOCKET = {
+  name: "agent",
+  path: "/v1/microvms/{id}/agent",
+  summary: "A connection with the agent in a microVM's guest, bytes both ways.",
+  description:
+    "One for each request, in the frames of docs/agent.md; the client of this package speaks them. A client that sends much keeps less than 256 KiB under way: `taken` tells what has gone to the guest. Ending it ends what the guest does for it.",
+  params: MicrovmParams,
+  query: Type.Object({}),
+  serverSends: [
+    { name: "reply", summary: "Bytes of the agent." },
+    {
+      name: "taken",
+      summary: "After each 64 KiB of this client's that have gone to the guest.",
+      schema: ConsoleTaken,
+    },
+  ],
+  clientSends: [{ name: "request", summary: "Bytes for the agent." }],
+  closeCodes: {
+    [CLOSE_NORMAL]: "the agent has ended the connection",
+    ...COMMON_CODES,
+    [CLOSE_POLICY]: "the client sent a text message",
+    [CLOSE_TOO_SLOW]: "the guest does not read, and too much waits for it",
+    [CLOSE_NOT_FOUND]: "there is no such microVM",
+    [CLOSE_WRONG_STATE]:
+      "no agent: the microVM does not run, has no vsock device, or its guest no agent",
+  },
+} as const satisfies SocketSpec;
+
 export const EVENTS_SOCKET = {
   name: "events",
   path: "/v1/events",

@@ -8,11 +8,12 @@ import type { SocketSpec } from "../asyncapi.js";
 import { checkText } from "../check.js";
 import { errorReply } from "../errors-http.js";
 import type { ApiRequest, SocketOpener, SocketPeer, SocketSession } from "../http.js";
+import { openAgent } from "./agent-socket.js";
 import { openConsole } from "./console-socket.js";
 import type { EventFilter, EventsHub } from "./events-socket.js";
 import { openExits } from "./exits-socket.js";
 import type { DoorFleet } from "./fleet.js";
-import { CONSOLE_SOCKET, EVENTS_SOCKET, EXITS_SOCKET } from "./socket-specs.js";
+import { AGENT_SOCKET, CONSOLE_SOCKET, EVENTS_SOCKET, EXITS_SOCKET } from "./socket-specs.js";
 import { EVENT_TYPES } from "./stream-schemas.js";
 
 /** The path's `{id}`, where there is one. */
@@ -30,6 +31,7 @@ export function doorSockets(fleet: DoorFleet, hub: EventsHub): readonly DoorSock
     socket(CONSOLE_SOCKET, ({ history = true, write = true }, id) => {
       return (peer) => openConsole(fleet, id, { history, write }, peer);
     }),
+    socket(AGENT_SOCKET, (_query, id) => (peer) => openAgent(fleet, id, peer)),
     socket(EXITS_SOCKET, (query, id) => openExits(fleet, id, query)),
     socket(EVENTS_SOCKET, ({ since, microvm, type }) => {
       const filter = eventFilter(fleet, microvm, type);

@@ -80,7 +80,9 @@ async function configWithGuest(client: EstaloClient, options: RunOptions): Promi
   const host = { isTerminal: false, rows: 0, columns: 0, term: undefined };
   const { config } = planWithGuest({ ...options, console: true }, host, planned);
   const { kernel: _kernel, drives = [], ...rest } = config;
-  return { ...rest, drives: usesDefaultSystem(options) ? drives.slice(1) : drives };
+  // With a socket device its guest's agent hears estalo exec and cp.
+  const vsock = usesDefaultSystem(options) ? { vsock: {} } : {};
+  return { ...rest, ...vsock, drives: usesDefaultSystem(options) ? drives.slice(1) : drives };
 }
 
 function withWholePaths(config: MicroVmConfig, whole: (path: string) => string): MicroVmConfig {

@@ -7,6 +7,7 @@ import { connect, type FleetHandler } from "./call.js";
 import { joinConsole, logs } from "./console.js";
 import { each } from "./each.js";
 import { events } from "./events.js";
+import { copy, exec } from "./exec.js";
 import { exits } from "./exits.js";
 import { inspect, wait } from "./inspect.js";
 import { ps } from "./ps.js";
@@ -23,6 +24,8 @@ const HANDLERS: Readonly<Record<string, FleetHandler>> = {
   ...Object.fromEntries(EACH_VERBS.map(({ name }) => [name, each])),
   logs,
   console: joinConsole,
+  exec,
+  cp: copy,
   inspect,
   wait,
   events,

@@ -153,6 +153,41 @@ standard input goes to the guest and its output to standard output, until the mi
   ],
 };
 
+export const EXEC_VERB: VerbSpec = {
+  name: "exec",
+  summary: "Run a command in a microVM's guest.",
+  operands: "MICROVM [--] COMMAND [ARG…]",
+  takesCommand: true,
+  microvmStates: ["running"],
+  options: [
+    { name: "interactive", short: "i", help: "Give it our standard input." },
+    { name: "tty", short: "t", help: "Give it a terminal." },
+    { name: "env", short: "e", value: "KEY=VALUE", multiple: true, help: "Set a variable." },
+    { name: "workdir", short: "w", value: "FOLDER", help: "Run it in this folder of the guest." },
+    { name: "user", short: "u", value: "USER", help: "Run it as this user of the guest's." },
+    ...COMMON,
+  ],
+  details: `The guest needs its agent, as the default guest has it, and the microVM a vsock device. The status is the
+command's; 126 and 127 as from a shell. Ending estalo exec kills the command.`,
+  examples: [
+    ["estalo exec -it web -- sh", "a shell"],
+    ["tar c . | estalo exec -i web -- tar x -C /srv", "with input"],
+  ],
+};
+
+export const CP_VERB: VerbSpec = {
+  name: "cp",
+  summary: "Copy files into a microVM's guest, or out of it.",
+  operands: "SOURCE MICROVM:TARGET | MICROVM:SOURCE TARGET",
+  options: [{ name: "json", help: "Write what was copied as JSON." }, ...COMMON],
+  details: `A folder with all that is in it, with permissions, times, symbolic links and holes. A target that is a folder
+gets the source under its name.`,
+  examples: [
+    ["estalo cp site web:/srv", "as /srv/site, where /srv is"],
+    ["estalo cp web:/var/log ./log", "out of the guest"],
+  ],
+};
+
 export const INSPECT_VERB: VerbSpec = {
   name: "inspect",
   summary: "Show all that the server knows of microVMs, as JSON.",
@@ -288,6 +323,8 @@ export const FLEET_VERBS: readonly VerbSpec[] = [
   ...EACH_VERBS,
   LOGS_VERB,
   CONSOLE_VERB,
+  EXEC_VERB,
+  CP_VERB,
   INSPECT_VERB,
   WAIT_VERB,
   EVENTS_VERB,

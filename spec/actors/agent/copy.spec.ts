@@ -1,0 +1,224 @@
+/** Copies and programs with a guest that says what it likes. */
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { Duplex } from "node:stream";
+import fc from "fast-check";
+import { afterAll, beforeEach, describe, expect, it } from "vitest";
+import { GuestAgent } from "../../../src/actors/agent/guest-agent.js";
+import {
+  encodeEntry,
+  encodeFrame,
+  encodeHole,
+  type FileKind,
+  FRAME,
+} from "../../../src/actors/agent/protocol.js";
+import { isEstaloError } from "../../../src/errors.js";
+import { AgentProcess } from "../../support/agent-process.js";
+import { Scratch } from "../../support/tiny-guest.js";
+
+const scratch = new Scratch();
+const host = new AgentProcess();
+afterAll(() => {
+  scratch[Symbol.dispose]();
+  host[Symbol.dispose]();
+});
+
+/** An agent that answers every request with these bytes, and takes whatever it is sent. */
+function guestThatSays(bytes: Uint8Array): GuestAgent {
+  return new GuestAgent(async () => {
+    const stream = new Duplex({ read() {}, write: (_bytes, _encoding, done) => done() });
+    stream.push(bytes);
+    stream.push(null);
+    return stream;
+  });
+}
+
+const entry = (name: string, kind: FileKind, target = "") =>
+  encodeFrame(FRAME.ENTRY, encodeEntry({ name, kind, mode: 0o7777, mtimeMs: 0, target }));
+const data = (text: string) => encodeFrame(FRAME.DATA, Buffer.from(text));
+const leave = encodeFrame(FRAME.LEAVE);
+const done = encodeFrame(FRAME.DONE);
+
+let outside: string;
+let target: string;
+let count = 0;
+beforeEach(() => {
+  outside = join(scratch.path, `outside${++count}`);
+  target = join(scratch.path, `target${count}`);
+  mkdirSync(outside);
+  writeFileSync(join(outside, "mine"), "mine");
+});
+const untouched = () => {
+  expect(readdirSync(outside)).toEqual(["mine"]);
+  expect(readFileSync(join(outside, "mine"), "utf8")).toBe("mine");
+};
+
+describe("a copy out of a hostile guest", () => {
+  it("follows no link that the guest made before", async () => {
+    const says = Buffer.concat([
+      entry("", "directory"),
+      entry("escape", "symlink", outside),
+      entry("escape", "directory"),
+      entry("evil", "file"),
+      data("evil"),
+      leave,
+      leave,
+      done,
+    ]);
+    await expect(guestThatSays(says).files.copyOut("/x", target)).rejects.toMatchObject({
+      code: "ERR_ESTALO_HOST",
+    });
+    untouched();
+  });
+
+  it("replaces a link by a file instead of writing through it", async () => {
+    const says = Buffer.concat([
+      entry("", "directory"),
+      entry("mine", "symlink", join(outside, "mine")),
+      entry("mine", "file"),
+      data("evil"),
+      leave,
+      done,
+    ]);
+    await guestThatSays(says).files.copyOut("/x", target);
+    expect(readFileSync(join(target, "mine"), "utf8")).toBe("evil");
+    expect(lstatSync(join(target, "mine")).mode & 0o7777).toBe(0o777);
+    untouched();
+  });
+
+  it("follows no link that was there before", async () => {
+    mkdirSync(target);
+    mkdirSync(join(target, "x"));
+    symlinkSync(outside, join(target, "x/deeper"));
+    const says = Buffer.concat([
+      entry("", "directory"),
+      entry("deeper", "directory"),
+      leave,
+      leave,
+      done,
+    ]);
+    await expect(guestThatSays(says).files.copyOut("/x", target)).rejects.toMatchObject({
+      code: "ERR_ESTALO_HOST",
+    });
+    untouched();
+  });
+
+  it.each([
+    ["bytes before a file", [data("x"), done]],
+    ["an entry behind the tree", [entry("", "file"), entry("b", "file"), done]],
+    ["a first entry with a name", [entry("a", "file"), done]],
+    ["more ends than folders", [entry("", "directory"), leave, leave, done]],
+    ["fewer ends than folders", [entry("", "directory"), done]],
+    ["nothing", [done]],
+    ["another frame", [encodeFrame(FRAME.STARTED, Buffer.alloc(4)), done]],
+    [
+      "a file beyond all sizes",
+      [
+        entry("", "file"),
+        encodeFrame(FRAME.HOLE, encodeHole(2 ** 53 - 1)),
+        encodeFrame(FRAME.HOLE, encodeHole(2 ** 53 - 1)),
+        done,
+      ],
+    ],
+  ])("is refused %s", async (_what, says) => {
+    const copy = guestThatSays(Buffer.concat(says)).files.copyOut("/x", target);
+    await expect(copy).rejects.toMatchObject({ code: "ERR_ESTALO_AGENT_PROTOCOL" });
+  });
+
+  it("is told of an end in the middle", async () => {
+    const says = Buffer.concat([entry("", "file"), data("half")]);
+    await expect(guestThatSays(says).files.copyOut("/x", target)).rejects.toMatchObject({
+      code: "ERR_ESTALO_AGENT_LOST",
+    });
+  });
+
+  it("stays inside its target with any stream of entries", async () => {
+    const word = fc.constantFrom("a", "b", "mine", "..", "../outside", "/tmp/evil");
+    const anything = fc.oneof(
+      fc
+        .tuple(word, fc.constantFrom<FileKind>("file", "directory", "symlink", "other"))
+        .map(([name, kind]) => entry(name, kind, kind === "symlink" ? outside : "")),
+      fc.constantFrom(leave, data("evil"), encodeFrame(FRAME.HOLE, encodeHole(3)), done),
+      fc.uint8Array({ maxLength: 20 }).map((bytes) => Buffer.from(bytes)),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(anything, { maxLength: 12 }), async (parts) => {
+        const says = Buffer.concat([entry("", "directory"), ...parts, leave, done]);
+        await guestThatSays(says)
+          .files.copyOut("/x", target)
+          .catch((error) => {
+            if (!isEstaloError(error)) throw error;
+          });
+        untouched();
+        expect(existsSync("/tmp/evil")).toBe(false);
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+describe("a program of a hostile guest", () => {
+  it("is a result or an error, whatever the guest says", async () => {
+    const frame = fc
+      .tuple(fc.constantFrom(...Object.values(FRAME)), fc.uint8Array({ maxLength: 12 }))
+      .map(([type, payload]) => encodeFrame(type, payload));
+    await fc.assert(
+      fc.asyncProperty(fc.array(frame, { maxLength: 6 }), async (parts) => {
+        const { agent } = { agent: guestThatSays(Buffer.concat(parts)) };
+        for (const call of [
+          agent.exec(["true"]),
+          agent.health(),
+          agent.files.list("/"),
+          agent.files.read("/x", { maxBytes: 1e6 }),
+        ]) {
+          await Promise.resolve(call).catch((error) => {
+            if (!isEstaloError(error)) throw error;
+          });
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+describe("the agent under any bytes", () => {
+  it("ends its connection, and no sanitizer objects", async () => {
+    const bytes = fc.oneof(
+      fc.uint8Array({ maxLength: 200 }),
+      fc
+        .tuple(
+          fc.constantFrom(FRAME.HEALTH, FRAME.LIST, FRAME.STAT, FRAME.READ, FRAME.EXEC, 99),
+          fc.uint8Array({ maxLength: 60 }),
+        )
+        .map(([type, payload]) => encodeFrame(type, payload)),
+      fc
+        .array(
+          fc.tuple(
+            fc.constantFrom(FRAME.ENTRY, FRAME.DATA, FRAME.HOLE, FRAME.LEAVE, FRAME.END),
+            fc.uint8Array({ maxLength: 60 }),
+          ),
+          { maxLength: 5 },
+        )
+        .map((rest) =>
+          Buffer.concat([
+            encodeFrame(FRAME.WRITE, Buffer.from(`\0\0\0\0${scratch.path}/fuzzed\0`)),
+            ...rest.map(([type, payload]) => encodeFrame(type, payload)),
+          ]),
+        ),
+    );
+    await fc.assert(
+      fc.asyncProperty(bytes, async (says) => {
+        expect(await host.statusAfter(says)).toBe(0);
+      }),
+      { numRuns: 100 },
+    );
+  });
+});

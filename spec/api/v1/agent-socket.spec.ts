@@ -1,0 +1,128 @@
+/** The agent through the server: its door over a played fleet, the client and its verbs, and the agent itself. */
+import { execFileSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { EstaloClient } from "../../../src/api/client/client.js";
+import { openAgent } from "../../../src/api/v1/agent-socket.js";
+import { AgentProcess } from "../../support/agent-process.js";
+import { DoorHost } from "../../support/door-host.js";
+import { FakePeer } from "../../support/fake-peer.js";
+import { fleetCommand } from "../../support/fleet-command.js";
+
+const guest = new AgentProcess();
+let host: DoorHost;
+let client: EstaloClient;
+let count = 0;
+const fresh = (name: string) => join(guest.folder, `${name}${++count}`);
+const estalo = (...words: string[]) => fleetCommand(`unix://${host.path}`, ...words);
+
+beforeEach(async () => {
+  host = await DoorHost.open();
+  client = new EstaloClient({ host: `unix://${host.path}`, timeoutMs: 20_000 });
+  const { id } = await client.microvms.create({ name: "web" });
+  Object.assign(host.fleet.machine(id).devices, { vsock: { agent: guest.agent } });
+  await client.microvms.create({ name: "mute" });
+});
+afterEach(async () => {
+  await client[Symbol.asyncDispose]();
+  await host.close();
+  await guest.ended();
+});
+afterAll(() => guest[Symbol.dispose]());
+
+describe("client.agent", () => {
+  it("runs programs, with more input and output than is kept anywhere", async () => {
+    const bytes = randomBytes(2 ** 21);
+    const program = client.agent("web").exec(["cat"], { stdin: bytes });
+    const hash = createHash("sha256");
+    for await (const part of program.stdout) hash.update(part);
+    expect(await program).toMatchObject({ exitCode: 0 });
+    expect(hash.digest("hex")).toBe(createHash("sha256").update(bytes).digest("hex"));
+    expect((await client.agent("web").health()).processes).toBeGreaterThan(1);
+  });
+
+  it("copies more than is kept anywhere, both ways", async () => {
+    const [source, there, back] = [fresh("source"), fresh("there"), fresh("back")];
+    mkdirSync(source);
+    writeFileSync(join(source, "big"), randomBytes(2 ** 22));
+    writeFileSync(join(source, "small"), "small");
+    const { files } = client.agent("web");
+    expect((await files.copyIn(source, there)).entries).toBe(3);
+    expect((await files.copyOut(there, back)).entries).toBe(3);
+    execFileSync("diff", ["-r", source, back]);
+  });
+
+  it("kills the program when the call is aborted", async () => {
+    const abort = new AbortController();
+    const program = client.agent("web").exec(["sleep", "1000"], { signal: abort.signal });
+    const pid = await program.pid;
+    abort.abort();
+    await expect(program).rejects.toMatchObject({ code: "ERR_ESTALO_ABORTED" });
+    const isGone = () => {
+      try {
+        return /^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+      } catch {
+        return true;
+      }
+    };
+    await vi.waitUntil(isGone, { timeout: 20_000 });
+  });
+
+  it("says which microVM it does not find, or has no agent", async () => {
+    await expect(client.agent("nobody").health()).rejects.toMatchObject({
+      code: "ERR_ESTALO_NOT_FOUND",
+    });
+    await expect(client.agent("mute").exec(["true"])).rejects.toMatchObject({
+      code: "ERR_ESTALO_STATE",
+      message: expect.stringContaining("it has no vsock device"),
+    });
+  });
+});
+
+describe("openAgent", () => {
+  it("closes a client that sends text, and one that sends more than the guest takes", async () => {
+    const text = new FakePeer();
+    openAgent(host.fleet, "web", text).onMessage?.(Buffer.from("{}"), false);
+    expect(text.closed?.code).toBe(1008);
+    const much = new FakePeer();
+    const session = openAgent(host.fleet, "web", much);
+    for (let sent = 0; sent < 5; sent++) session.onMessage?.(new Uint8Array(2 ** 16), true);
+    expect(much.closed?.code).toBe(1013);
+  });
+});
+
+describe("the verbs", () => {
+  it("exec passes output, status and what it is given", async () => {
+    const words = ["-e", "A=b c", "-w", "/tmp", "web", "--", "sh", "-c", 'echo "$A" $PWD; exit 3'];
+    expect(await estalo("exec", ...words)).toEqual({ status: 3, stdout: "b c /tmp\n", stderr: "" });
+    expect(await estalo("exec", "web", "nothing-like-it")).toMatchObject({
+      status: 127,
+      stderr: "nothing-like-it: No such file or directory\n",
+    });
+    expect((await estalo("exec", "-t", "web", "tty")).stdout).toMatch(/^\/dev\/pts\/\d+\r\n$/);
+  });
+
+  it("cp copies in and out", async () => {
+    const [source, there, back] = [fresh("source"), fresh("there"), fresh("back")];
+    writeFileSync(source, "content");
+    expect(await estalo("cp", source, `web:${there}`)).toMatchObject({ status: 0, stdout: "" });
+    const { stdout } = await estalo("cp", "--json", `web:${there}`, back);
+    expect(JSON.parse(stdout)).toEqual({ entries: 1, bytes: 7, skipped: 0 });
+    expect(readFileSync(back, "utf8")).toBe("content");
+  });
+
+  it.each([
+    ["exec", "web"],
+    ["exec"],
+    ["exec", "-e", "novalue", "web", "true"],
+    ["cp", "a"],
+    ["cp", "a", "b"],
+    ["cp", "web:a", "web:b"],
+    ["exec", "mute", "true"],
+    ["exec", "nobody", "true"],
+  ])("say what is wrong with %s %s", async (...words) => {
+    expect(await estalo(...words)).toMatchObject({ status: 125, stdout: "" });
+  });
+});
