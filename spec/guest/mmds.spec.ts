@@ -85,8 +85,9 @@ describe.skipIf(taps === undefined)("metadata service (needs root, to make a tap
   });
 
   it("has no other port", async () => {
+    const before = vm.metrics.mmds?.rx_accepted_err as number;
     const { status } = await guest.run("nc -w 2 169.254.169.254 81 < /dev/null");
     expect(status).not.toBe(0);
-    expect(vm.metrics.mmds?.rx_accepted_err).toBeGreaterThan(0);
+    expect(vm.metrics.mmds?.rx_accepted_err).toBeGreaterThan(before);
   });
 });
