@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { encodeFrame, encodePath, FRAME, FrameReader } from "../../../src/actors/agent/protocol.js";
 import { EstaloClient } from "../../../src/api/client/client.js";
 import { openAgent } from "../../../src/api/v1/agent-socket.js";
 import { AgentProcess } from "../../support/agent-process.js";
@@ -90,6 +91,18 @@ describe("openAgent", () => {
     const session = openAgent(host.fleet, "web", much);
     for (let sent = 0; sent < 5; sent++) session.onMessage?.(new Uint8Array(2 ** 16), true);
     expect(much.closed?.code).toBe(1013);
+  });
+});
+
+describe("the socket", () => {
+  it("ends when the agent has answered and hung up, with everything sent", async () => {
+    const peer = new FakePeer();
+    const session = openAgent(host.fleet, "web", peer);
+    session.onMessage?.(encodeFrame(FRAME.STAT, encodePath("/nowhere")), true);
+    await vi.waitUntil(() => peer.closed !== undefined, { timeout: 20_000 });
+    expect(peer.closed?.code).toBe(1000);
+    const [frame] = [...new FrameReader().take(Buffer.from(peer.text, "latin1"))];
+    expect(frame.type).toBe(FRAME.FAILED);
   });
 });
 

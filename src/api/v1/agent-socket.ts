@@ -103,7 +103,8 @@ class AgentSession implements SocketSession {
     });
     stream.on("error", () => {});
     // What the guest said last has been sent by then: queued messages go before the goodbye.
-    stream.on("close", () => this.#close(CLOSE_NORMAL, "the agent has ended the connection"));
+    const end = () => this.#close(CLOSE_NORMAL, "the agent has ended the connection");
+    stream.on("end", end).on("close", end);
     for (const bytes of this.#early.splice(0)) this.#write(stream, bytes);
   }
 
