@@ -94,7 +94,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
     /^src\/actors\/agent\/copy-(in|out)\.ts$/,
     /^src\/(api|cli|jail)\//,
   ],
-  "node:child_process": [/^src\/cli\//],
+  "node:child_process": [/^src\/cli\//, /^src\/actors\/backends\/passt\.ts$/],
   "node:net": [
     /^src\/api\/(unix-path|tls-front|client\/socket|v1\/auth)\.ts$/,
     /^src\/actors\/backends\/vsock-sockets\.ts$/,

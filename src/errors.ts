@@ -26,6 +26,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_DRIVE_FILE: "config",
   ERR_ESTALO_DRIVE_UNKNOWN: "config",
   ERR_ESTALO_TAP: "config",
+  ERR_ESTALO_PASST: "config",
   ERR_ESTALO_INTERFACE_UNKNOWN: "config",
   ERR_ESTALO_VSOCK_SOCKET: "config",
   ERR_ESTALO_DEVICE_LIMIT: "config",

@@ -58,3 +58,41 @@ describe("checkInterfaces", () => {
     expect(parseMac("06-00-00-00-00-00")).toBeUndefined();
   });
 });
+
+describe("a user's network", () => {
+  const check = (user: object, more: object = {}) => checkInterfaces([{ user, ...more }])[0];
+
+  it("has its defaults", () => {
+    expect(check({ forwards: [{ hostPort: 8080, guestPort: 80 }] })).toMatchObject({
+      tap: undefined,
+      user: {
+        forwards: [{ protocol: "tcp", hostAddress: "127.0.0.1", hostPort: 8080, guestPort: 80 }],
+        hostLoopback: false,
+      },
+    });
+  });
+
+  it.each([
+    ["a tap beside it", {}, { tap: "tap0" }],
+    ["another field", { colour: 1 }, {}],
+    ["port 0", { forwards: [{ hostPort: 0, guestPort: 80 }] }, {}],
+    ["a port beyond the last", { forwards: [{ hostPort: 80, guestPort: 65_536 }] }, {}],
+    ["a name for an address", { forwards: [{ hostAddress: "me", hostPort: 1, guestPort: 1 }] }, {}],
+    ["half an address", { forwards: [{ hostAddress: "1.2.3.", hostPort: 1, guestPort: 1 }] }, {}],
+    ["another protocol", { forwards: [{ protocol: "sctp", hostPort: 1, guestPort: 1 }] }, {}],
+    [
+      "one port twice",
+      {
+        forwards: [
+          { hostPort: 1, guestPort: 1 },
+          { hostPort: 1, guestPort: 2, protocol: "tcp" },
+        ],
+      },
+      {},
+    ],
+  ])("refuses %s", (_what, user, more) => {
+    expect(() => check(user, more)).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_CONFIG_INVALID" }),
+    );
+  });
+});

@@ -15,6 +15,24 @@ describe("--net", () => {
     expect(parse("none")).toEqual([]);
   });
 
+  it("is a user's network with forwards", () => {
+    expect(parse("user")).toEqual([{ config: { user: {} } }]);
+    expect(parse("user,tcp=8080:80,udp=0.0.0.0:53:5353,loopback=yes,mtu=1400")).toEqual([
+      {
+        config: {
+          user: {
+            forwards: [
+              { protocol: "tcp", hostPort: 8080, guestPort: 80 },
+              { protocol: "udp", hostAddress: "0.0.0.0", hostPort: 53, guestPort: 5353 },
+            ],
+            hostLoopback: true,
+          },
+          mtu: 1400,
+        },
+      },
+    ]);
+  });
+
   it("gives the guest's kernel an address for the interface it is said of", () => {
     const words = (...nets: string[]) => addressWords(parse(...nets));
     expect(words("tap=tap0,ip=10.0.0.2")).toEqual(["ip=10.0.0.2:::255.255.255.0::eth0:off"]);
@@ -28,9 +46,12 @@ describe("--net", () => {
 
   it.each([
     ["bridge=br0", "no form bridge"],
+    ["user,ip=10.0.0.2", "user has no setting ip"],
+    ["user,tcp=80", "tcp= is [ADDRESS:]HOSTPORT:GUESTPORT"],
+    ["user,loopback=maybe", "loopback= is yes or no"],
     ["tap", "tap is no KEY=VALUE"],
     ["tap=", "tap= is no KEY=VALUE"],
-    ["tap=t,colour=red", "no setting colour"],
+    ["tap=t,colour=red", "tap has no setting colour"],
     ["tap=t,mtu=big", "mtu= is a whole number"],
     ["tap=t,ip=10.0.0", "ip= is ADDRESS/BITS"],
     ["tap=t,ip=10.0.0.1/33", "ip= is ADDRESS/BITS"],

@@ -4,15 +4,36 @@
 import { randomBytes } from "node:crypto";
 import type { RateLimiterConfig } from "../devices/rate-limiter.js";
 import { MTU_MAX, MTU_MIN } from "../devices/virtio/net.regs.js";
-import { integer, invalid, onlyFields, text } from "./config-checks.js";
+import { boolean, integer, invalid, oneOf, onlyFields, text } from "./config-checks.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 
-/** One virtio network device. */
+/** A port of the host's that leads to one of the guest's. */
+export interface PortForward {
+  /** Default "tcp". */
+  readonly protocol?: "tcp" | "udp";
+  /** IPv4 address of the host's to listen on. Default "127.0.0.1". */
+  readonly hostAddress?: string;
+  /** 1 to 65,535. */
+  readonly hostPort: number;
+  readonly guestPort: number;
+}
+
+/** A network of sockets of this process's user, by passt: 10.0.2.15/24 for the guest, its gateway 10.0.2.2. */
+export interface UserNetworkConfig {
+  /** At most 64. Default: none. */
+  readonly forwards?: readonly PortForward[];
+  /** The guest reaches the host's loopback interface at its gateway's address. Default false. */
+  readonly hostLoopback?: boolean;
+}
+
+/** One virtio network device, with a tap or a user's network behind it. */
 export interface NetworkInterfaceConfig {
   /** Unique in the microVM; letters, digits and underscores, 1 to 64. Default: `net0`, `net1`, … */
   readonly id?: string;
   /** Name of an existing tap interface in this process's network namespace. */
-  readonly tap: string;
+  readonly tap?: string;
+  /** Instead of a tap: needs no rights, but the program passt. */
+  readonly user?: UserNetworkConfig;
   /** The guest's address, `06:00:…`, not a group's. Default: random, locally administered. */
   readonly mac?: string;
   /** 68 to 65,535. Default: the guest's own. */
@@ -29,12 +50,22 @@ export interface NetworkInterfaceChange {
   readonly txRateLimiter?: RateLimiterConfig;
   /** Plugs the cable in or out. */
   readonly isLinkUp?: boolean;
+  /** Of a user's network: all of its forwards from now on. Its connections are lost. */
+  readonly forwards?: readonly PortForward[];
+}
+
+/** A user's network with nothing left open. */
+export interface CheckedUserNetwork {
+  readonly forwards: readonly PortForward[];
+  readonly hostLoopback: boolean;
 }
 
 /** An interface with nothing left open. */
 export interface CheckedInterface {
   readonly id: string;
-  readonly tap: string;
+  /** One of the two. */
+  readonly tap: string | undefined;
+  readonly user: CheckedUserNetwork | undefined;
   /** Six bytes. */
   readonly mac: Uint8Array;
   readonly mtu: number | undefined;
@@ -42,7 +73,7 @@ export interface CheckedInterface {
   readonly txRateLimiter: RateLimiterConfig;
 }
 
-const FIELDS = ["id", "tap", "mac", "mtu", "rxRateLimiter", "txRateLimiter"];
+const FIELDS = ["id", "tap", "user", "mac", "mtu", "rxRateLimiter", "txRateLimiter"];
 const GROUP_ADDRESS = 1;
 const LOCALLY_ADMINISTERED = 2;
 
@@ -71,6 +102,52 @@ function checkMac(where: string, value: string | undefined): Uint8Array {
   return mac;
 }
 
+const PORT_MAX = 65_535;
+const FORWARDS_MAX = 64;
+
+/** Forwards within their ranges, no two of one port of the host's; or ERR_ESTALO_CONFIG_INVALID. */
+export function checkForwards(where: string, forwards: readonly PortForward[]): PortForward[] {
+  if (!Array.isArray(forwards) || forwards.length > FORWARDS_MAX) {
+    throw invalid(where, `a list of at most ${FORWARDS_MAX}`, forwards);
+  }
+  const checked = forwards.map((one: PortForward, index) => {
+    const at = `${where}[${index}]`;
+    onlyFields(at, one, ["protocol", "hostAddress", "hostPort", "guestPort"]);
+    const { protocol = "tcp", hostAddress = "127.0.0.1" } = one;
+    if (typeof hostAddress !== "string" || !IPV4.test(hostAddress)) {
+      throw invalid(`${at}.hostAddress`, "an IPv4 address", hostAddress);
+    }
+    return {
+      protocol: oneOf(`${at}.protocol`, protocol, ["tcp", "udp"]),
+      hostAddress,
+      hostPort: integer(`${at}.hostPort`, one.hostPort, 1, PORT_MAX),
+      guestPort: integer(`${at}.guestPort`, one.guestPort, 1, PORT_MAX),
+    };
+  });
+  for (const [index, one] of checked.entries()) {
+    const isSame = (other: PortForward) =>
+      (["protocol", "hostAddress", "hostPort"] as const).every((key) => other[key] === one[key]);
+    if (checked.slice(0, index).some(isSame)) {
+      throw invalid(
+        `${where}[${index}].hostPort`,
+        "a port that no other forward has",
+        one.hostPort,
+      );
+    }
+  }
+  return checked;
+}
+
+const IPV4 = /^((25[0-5]|2[0-4]\d|1?\d?\d)(\.(?!$)|$)){4}$/;
+
+function checkUser(where: string, user: UserNetworkConfig): CheckedUserNetwork {
+  onlyFields(where, user, ["forwards", "hostLoopback"]);
+  return {
+    forwards: checkForwards(`${where}.forwards`, user.forwards ?? []),
+    hostLoopback: boolean(`${where}.hostLoopback`, user.hostLoopback ?? false),
+  };
+}
+
 function checkInterface(config: NetworkInterfaceConfig, index: number): CheckedInterface {
   const where = `networkInterfaces[${index}]`;
   onlyFields(where, config, FIELDS);
@@ -78,9 +155,13 @@ function checkInterface(config: NetworkInterfaceConfig, index: number): CheckedI
   if (typeof id !== "string" || !/^[\p{L}\p{N}_]{1,64}$/u.test(id)) {
     throw invalid(`${where}.id`, "1 to 64 letters, digits and underscores", id);
   }
+  if (config.tap !== undefined && config.user !== undefined) {
+    throw invalid(`${where}.user`, "no tap beside it", config.user);
+  }
   return {
     id,
-    tap: text(`${where}.tap`, config.tap),
+    tap: config.user === undefined ? text(`${where}.tap`, config.tap) : undefined,
+    user: config.user === undefined ? undefined : checkUser(`${where}.user`, config.user),
     mac: checkMac(`${where}.mac`, config.mac),
     mtu:
       config.mtu === undefined ? undefined : integer(`${where}.mtu`, config.mtu, MTU_MIN, MTU_MAX),

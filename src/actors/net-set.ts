@@ -1,12 +1,14 @@
 /**
- * The network interfaces of one microVM: their taps, limiters and virtio devices.
+ * The network interfaces of one microVM: what is behind them, limiters and virtio devices.
  */
 import { RateLimiter } from "../devices/rate-limiter.js";
 import { VirtioNet } from "../devices/virtio/net.js";
 import type { NetMetrics } from "../devices/virtio/net.state.js";
 import { EstaloError } from "../errors.js";
+import { PasstBackend } from "./backends/passt.js";
 import { TapBackend } from "./backends/tap.js";
-import type { CheckedInterface, NetworkInterfaceChange } from "./config-net.js";
+import { invalid } from "./config-checks.js";
+import { type CheckedInterface, checkForwards, type NetworkInterfaceChange } from "./config-net.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
@@ -15,7 +17,7 @@ import { nowUs, RateLimit } from "./rate-limits.js";
 /** One interface and what it owns. */
 export interface NetworkInterface {
   readonly config: CheckedInterface;
-  readonly backend: TapBackend;
+  readonly backend: TapBackend | PasstBackend;
   readonly rx: RateLimit;
   readonly tx: RateLimit;
   device: VirtioNet | undefined;
@@ -27,7 +29,7 @@ export class NetSet implements DeviceFamily {
   readonly #onDevice: (id: string, device: VirtioNet) => void;
 
   /**
-   * Opens every tap; raises ERR_ESTALO_TAP with none left open.
+   * Opens every tap; raises ERR_ESTALO_TAP or ERR_ESTALO_PASST with none left open.
    *
    * @param onDevice - told of each device when it was made
    */
@@ -62,17 +64,22 @@ export class NetSet implements DeviceFamily {
     }));
   }
 
-  connect({ mapping, host, onError }: DeviceSurroundings): void {
-    for (const { backend } of this.#interfaces) backend.connect(mapping, host, onError);
+  connect(surroundings: DeviceSurroundings): void {
+    for (const { backend } of this.#interfaces) backend.connect(surroundings);
   }
 
   /** Changes limits or link of an interface; raises ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID. */
   update(id: string, change: NetworkInterfaceChange): void {
-    const { rx, tx, device } = this.find(id);
+    const { rx, tx, device, backend } = this.find(id);
+    const forwards = change.forwards && checkForwards("forwards", change.forwards);
+    if (forwards !== undefined && !(backend instanceof PasstBackend)) {
+      throw invalid("forwards", "an interface with a user's network", id);
+    }
     const rxRateLimiter = checkRateLimiter("rxRateLimiter", change.rxRateLimiter ?? {});
     const txRateLimiter = checkRateLimiter("txRateLimiter", change.txRateLimiter ?? {});
     rx.configure(rxRateLimiter);
     tx.configure(txRateLimiter);
+    if (forwards !== undefined) (backend as PasstBackend).setForwards(forwards);
     if (change.isLinkUp !== undefined) device?.setLink(change.isLinkUp);
   }
 
@@ -113,7 +120,7 @@ export class NetSet implements DeviceFamily {
   #open(config: CheckedInterface): void {
     const it: NetworkInterface = {
       config,
-      backend: new TapBackend(config.tap),
+      backend: openBackend(config),
       rx: new RateLimit(new RateLimiter(config.rxRateLimiter, nowUs), () =>
         it.device?.resumeThrottled("receive"),
       ),
@@ -124,4 +131,8 @@ export class NetSet implements DeviceFamily {
     };
     this.#interfaces.push(it);
   }
+}
+
+function openBackend({ tap, user }: CheckedInterface): TapBackend | PasstBackend {
+  return user === undefined ? new TapBackend(tap as string) : new PasstBackend(user);
 }

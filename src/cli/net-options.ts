@@ -4,7 +4,11 @@
  */
 import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
-import type { NetworkInterfaceConfig } from "../actors/config-net.js";
+import type {
+  NetworkInterfaceConfig,
+  PortForward,
+  UserNetworkConfig,
+} from "../actors/config-net.js";
 import { hostError } from "../errors.js";
 import { usageError } from "./arguments.js";
 
@@ -23,8 +27,10 @@ export interface NetOption {
   readonly address?: GuestAddress;
 }
 
-const FORMS = "there are --net tap=NAME[,KEY=VALUE…] and --net none";
-const KEYS = ["id", "mac", "mtu", "ip", "gateway", "dns"];
+const FORMS = "there are --net tap=NAME[,KEY=VALUE…], --net user[,KEY=VALUE…] and --net none";
+const KEYS = ["id", "mac", "mtu"];
+const TAP_KEYS = [...KEYS, "ip", "gateway", "dns"];
+const USER_KEYS = [...KEYS, "tcp", "udp", "loopback"];
 /** ip= takes two. */
 const NAME_SERVERS_MAX = 2;
 
@@ -40,19 +46,21 @@ export function parseNetOptions(
   return [...nets.map(parseNet), ...cniFiles.map(readCniResult)];
 }
 
-/** `tap=NAME[,KEY=VALUE…]`. */
+/** `tap=NAME[,KEY=VALUE…]` or `user[,KEY=VALUE…]`. */
 function parseNet(value: string): NetOption {
-  const settings = value.split(",").map((setting) => {
+  const words = value === "user" || value.startsWith("user,") ? `user=yes${value.slice(4)}` : value;
+  const settings = words.split(",").map((setting) => {
     const [, key, given] = /^([^=]*)=(.+)$/s.exec(setting) ?? [];
     if (key === undefined) throw usageError(`--net ${value}: ${setting} is no KEY=VALUE`, FORMS);
     return [key, given] as const;
   });
   const [[form, tap], ...rest] = settings;
-  if (form !== "tap") throw usageError(`--net has no form ${form}`, FORMS);
+  if (form !== "tap" && form !== "user") throw usageError(`--net has no form ${form}`, FORMS);
   const said = new Map(rest);
-  const odd = rest.find(([key]) => !KEYS.includes(key));
+  const keys = form === "tap" ? TAP_KEYS : USER_KEYS;
+  const odd = rest.find(([key]) => !keys.includes(key));
   if (odd !== undefined) {
-    throw usageError(`--net has no setting ${odd[0]}`, `there are ${KEYS.join("=, ")}=`);
+    throw usageError(`--net ${form} has no setting ${odd[0]}`, `there are ${keys.join("=, ")}=`);
   }
   const [id, mac, mtu] = ["id", "mac", "mtu"].map((key) => said.get(key));
   if (mtu !== undefined && !/^[0-9]{1,5}$/.test(mtu)) {
@@ -61,12 +69,42 @@ function parseNet(value: string): NetOption {
   const address = parseAddress(said);
   return {
     config: {
-      tap,
+      ...(form === "tap" ? { tap } : { user: parseUser(rest) }),
       ...(id === undefined ? {} : { id }),
       ...(mac === undefined ? {} : { mac }),
       ...(mtu === undefined ? {} : { mtu: Number(mtu) }),
     },
     ...(address === undefined ? {} : { address }),
+  };
+}
+
+/** `tcp=` and `udp=[ADDRESS:]HOSTPORT:GUESTPORT`, any number of them, and `loopback=yes`. */
+function parseUser(rest: readonly (readonly [string, string])[]): UserNetworkConfig {
+  const forwards = rest
+    .filter(([key]) => key === "tcp" || key === "udp")
+    .map(([protocol, ports]): PortForward => {
+      const [, hostAddress, hostPort, guestPort] =
+        /^(?:([0-9.]+):)?([0-9]{1,5}):([0-9]{1,5})$/.exec(ports) ?? [];
+      if (hostPort === undefined) {
+        throw usageError(
+          `--net user ${protocol}= is [ADDRESS:]HOSTPORT:GUESTPORT, not ${ports}`,
+          "--net user,tcp=8080:80",
+        );
+      }
+      return {
+        protocol: protocol as "tcp" | "udp",
+        ...(hostAddress === undefined ? {} : { hostAddress }),
+        hostPort: Number(hostPort),
+        guestPort: Number(guestPort),
+      };
+    });
+  const loopback = rest.find(([key]) => key === "loopback")?.[1];
+  if (loopback !== undefined && loopback !== "yes" && loopback !== "no") {
+    throw usageError(`--net user loopback= is yes or no, not ${loopback}`, "loopback=yes");
+  }
+  return {
+    ...(forwards.length === 0 ? {} : { forwards }),
+    ...(loopback === "yes" ? { hostLoopback: true } : {}),
   };
 }
 

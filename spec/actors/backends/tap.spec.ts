@@ -65,7 +65,8 @@ describe.skipIf(taps === undefined)("TapBackend on a pair of taps (needs root)",
     const host = new DeviceHost();
     ours = new TapBackend(taps?.first as string);
     other = new TapBackend(taps?.second as string);
-    for (const tap of [ours, other]) tap.connect(mapping, host, (error) => errors.push(error));
+    for (const tap of [ours, other])
+      tap.connect({ mapping, host: host, onError: (error) => errors.push(error) });
     await untilForwarding(taps as TapPair);
   });
   afterEach(() => {

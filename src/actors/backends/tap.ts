@@ -5,8 +5,9 @@
 import type { FrameSegments, NetBackend } from "../../devices/backend.js";
 import * as net from "../../devices/virtio/net.regs.js";
 import { type EstaloError, hostError } from "../../errors.js";
-import { type NativeGuestMapping, type NativeTap, native } from "../../native/binding.js";
-import type { DeviceHost, Watch } from "../device-host.js";
+import { type NativeTap, native } from "../../native/binding.js";
+import type { DeviceSurroundings } from "../device-family.js";
+import type { Watch } from "../device-host.js";
 
 // linux/if_tun.h
 const TUN_F_CSUM = 1;
@@ -56,7 +57,7 @@ export class TapBackend implements NetBackend {
   }
 
   /** Gives it the memory that frames go to and come from, and listens; called once, before all below. */
-  connect(mapping: NativeGuestMapping, host: DeviceHost, onError: (error: unknown) => void): void {
+  connect({ mapping, host, onError }: Omit<DeviceSurroundings, "memory">): void {
     this.#tap.connect(mapping);
     this.#watch = host.watch(this.#tap.fd, () => this.onReadable?.(), onError);
   }

@@ -247,7 +247,8 @@ function toVsockConfig({ guest_cid, uds_path }: Vsock): VsockConfig {
 function fromInterface(one: CheckedInterface): Interface {
   return {
     iface_id: one.id,
-    host_dev_name: one.tap,
+    // Only a tap can be said here.
+    host_dev_name: one.tap ?? "",
     guest_mac: formatMac(one.mac),
     mtu: one.mtu ?? null,
     rx_rate_limiter: fromLimiter(one.rxRateLimiter),

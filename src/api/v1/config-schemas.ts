@@ -73,6 +73,37 @@ export const Drive = Type.Object(
   { ...closed, title: "DriveConfig", description: "A virtio block device." },
 );
 
+const Port = Type.Integer({ minimum: 1, maximum: 65_535 });
+
+/** `UserNetworkConfig` of the library. */
+export const UserNetwork = Type.Object(
+  {
+    forwards: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            protocol: Type.Optional(Type.Enum(["tcp", "udp"], { type: "string", default: "tcp" })),
+            hostAddress: Type.Optional(
+              Type.String({ maxLength: 15, default: "127.0.0.1", description: "IPv4." }),
+            ),
+            hostPort: Port,
+            guestPort: Port,
+          },
+          { ...closed, title: "PortForward" },
+        ),
+        { maxItems: 64, description: "Ports of the host's that lead to the guest's." },
+      ),
+    ),
+    hostLoopback: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: "The guest reaches the host's loopback interface at 10.0.2.2.",
+      }),
+    ),
+  },
+  { ...closed, title: "UserNetworkConfig", description: "Sockets of the server's user, by passt." },
+);
+
 /** `NetworkInterfaceConfig` of the library. */
 export const NetworkInterface = Type.Object(
   {
@@ -82,12 +113,15 @@ export const NetworkInterface = Type.Object(
         description: "Unique in the microVM. Default: net0, net1, …",
       }),
     ),
-    tap: Type.String({
-      minLength: 1,
-      maxLength: 255,
-      pattern: "^[^\\u0000]*$",
-      description: "An existing tap interface of the server's host.",
-    }),
+    tap: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 255,
+        pattern: "^[^\\u0000]*$",
+        description: "An existing tap interface of the server's host; or user.",
+      }),
+    ),
+    user: Type.Optional(UserNetwork),
     mac: Type.Optional(
       Type.String({
         pattern: "^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$",

@@ -1,0 +1,200 @@
+/**
+ * The user's network against a program that plays passt (it answers each frame with itself, in pieces), and
+ * against passt.
+ */
+import { chmodSync, existsSync, readFileSync } from "node:fs";
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { PasstBackend } from "../../../src/actors/backends/passt.js";
+import type { FrameSegments } from "../../../src/devices/backend.js";
+import { HEADER_BYTES } from "../../../src/devices/virtio/net.regs.js";
+import { createMemory } from "../../support/fake-memory.js";
+import { Scratch } from "../../support/tiny-guest.js";
+
+const scratch = new Scratch();
+afterAll(() => scratch[Symbol.dispose]());
+
+/** A program with passt's socket, that notes how it was called. */
+function program(name: string, code: string): string {
+  const calls = JSON.stringify(`${scratch.path}/${name}.calls`);
+  const path = scratch.file(
+    name,
+    `#!${process.execPath}
+require("node:fs").appendFileSync(${calls}, JSON.stringify(process.argv.slice(2)) + "\\n");
+${code}`,
+  );
+  chmodSync(path, 0o755);
+  return path;
+}
+
+const ECHO = `
+  const socket = new (require("node:net").Socket)({ fd: 3 });
+  socket.setNoDelay?.(true);
+  socket.on("data", async (bytes) => {
+    for (let at = 0; at < bytes.length; at += 7) {
+      socket.write(bytes.subarray(at, at + 7));
+      await new Promise(setImmediate);
+    }
+  });
+  socket.on("end", () => process.exit(0));
+`;
+
+const calls = (name: string) => {
+  const path = `${scratch.path}/${name}.calls`;
+  return existsSync(path)
+    ? readFileSync(path, "utf8")
+        .trim()
+        .split("\n")
+        .map((l) => JSON.parse(l))
+    : [];
+};
+
+function chains(...all: (readonly (readonly [number, number])[])[]): FrameSegments {
+  let end = 0;
+  return {
+    addresses: Float64Array.from(all.flat(), ([address]) => address),
+    lengths: Uint32Array.from(all.flat(), ([, length]) => length),
+    ends: Uint32Array.from(all, (one) => {
+      end += one.length;
+      return end;
+    }),
+  };
+}
+
+const frame = (bytes: number, seed: number) => {
+  const whole = Uint8Array.from({ length: bytes }, (_, index) => (index * 3 + seed) % 256);
+  return whole.fill(0, 0, HEADER_BYTES);
+};
+
+describe("PasstBackend", () => {
+  const memory = createMemory();
+  const errors: unknown[] = [];
+  const frameBytes = new Uint32Array(64);
+  const frameBuffers = new Uint16Array(64);
+  let backend: PasstBackend | undefined;
+  beforeEach(() => void errors.splice(0));
+  afterEach(() => backend?.close());
+
+  function started(path: string, forwards: { hostPort: number; guestPort: number }[] = []) {
+    backend = new PasstBackend({ forwards, hostLoopback: false }, path);
+    backend.connect({ memory, onError: (error) => errors.push(error) });
+    return backend;
+  }
+
+  it("says what to do when the program is missing", () => {
+    const network = { forwards: [], hostLoopback: false };
+    expect(() => new PasstBackend(network, `${scratch.path}/nothing`)).toThrow(
+      expect.objectContaining({
+        code: "ERR_ESTALO_PASST",
+        hint: expect.stringContaining("apt-get install passt"),
+      }),
+    );
+  });
+
+  it("sends frames however they are cut, and fills buffers, one or several to a frame", async () => {
+    const ours = started(program("echo", ECHO));
+    const frames = [frame(60, 1), frame(1514 + HEADER_BYTES, 2)];
+    memory.write(0, frames[0]);
+    memory.write(4096, frames[1]);
+    const said = chains(
+      [
+        [0, 5],
+        [5, 55],
+      ],
+      [[4096, 1526]],
+    );
+    expect(ours.send(said, 0, 2)).toBe(2);
+    let buffer = 0;
+    const buffers = chains(
+      ...Array.from({ length: 8 }, (_, i) => [[65_536 + i * 512, 512] as const]),
+    );
+    const got: Uint8Array[] = [];
+    await vi.waitUntil(
+      () => {
+        const count = ours.receive(buffers, buffer, 8, true, frameBytes, frameBuffers);
+        for (let i = 0; i < count; i++) {
+          got.push(memory.read(65_536 + buffer * 512, frameBytes[i]));
+          buffer += frameBuffers[i];
+        }
+        return got.length === 2;
+      },
+      { timeout: 30_000, interval: 5 },
+    );
+    expect(got).toEqual(frames);
+    expect(buffer).toBe(1 + 3);
+    expect(errors).toEqual([]);
+  });
+
+  it("loses a frame that is larger than its buffer, and counts it", async () => {
+    const ours = started(program("echo", ECHO));
+    ours.sendBytes(frame(600, 1));
+    ours.sendBytes(frame(60, 2));
+    const buffers = chains([[65_536, 512]]);
+    await vi.waitUntil(() => ours.receive(buffers, 0, 1, false, frameBytes, frameBuffers) === 1, {
+      timeout: 30_000,
+    });
+    expect(frameBytes[0]).toBe(60);
+    expect(ours.receiveErrors).toBe(1);
+  });
+
+  it("fails with what the program said when it cannot start", async () => {
+    started(program("refuses", `console.error("port 80 is taken"); process.exit(1)`));
+    await vi.waitUntil(() => errors.length > 0, { timeout: 30_000 });
+    expect(errors[0]).toMatchObject({
+      code: "ERR_ESTALO_PASST",
+      message: expect.stringContaining("status 1: port 80 is taken"),
+    });
+  });
+
+  it("starts it again when it ends later; what is sent meanwhile is lost and counted", async () => {
+    const dies = `${ECHO} socket.on("data", () => setTimeout(() => process.exit(3), 50));`;
+    const ours = started(program("dies", dies));
+    ours.sendBytes(frame(60, 1));
+    await vi.waitUntil(() => ours.receiveBytes() !== undefined, { timeout: 30_000 });
+    await vi.waitUntil(
+      () => {
+        ours.sendBytes(frame(60, 1));
+        return ours.sendErrors > 0;
+      },
+      { timeout: 30_000 },
+    );
+    await vi.waitUntil(() => calls("dies").length > 1, { timeout: 30_000 });
+    expect(errors).toEqual([]);
+  });
+
+  it("gives it the forwards, others while it runs", async () => {
+    const ours = started(program("forwards", ECHO), [{ hostPort: 8080, guestPort: 80 }]);
+    await vi.waitUntil(() => calls("forwards").length === 1, { timeout: 30_000 });
+    ours.setForwards([{ protocol: "udp", hostAddress: "127.0.0.2", hostPort: 53, guestPort: 5 }]);
+    await vi.waitUntil(() => calls("forwards").length === 2, { timeout: 30_000 });
+    const [before, after] = calls("forwards").map((words: string[]) => words.join(" "));
+    expect(before).toContain("--tcp-ports 127.0.0.1/8080:80 --udp-ports none");
+    expect(after).toContain("--tcp-ports none --udp-ports 127.0.0.2/53:5");
+    expect(before).toContain("--no-map-gw");
+    expect(errors).toEqual([]);
+  });
+
+  const passt = (process.env.PATH ?? "").split(":").some((one) => existsSync(`${one}/passt`));
+  it.skipIf(!passt)("is answered by passt (needs it installed)", async () => {
+    const ours = started("passt");
+    // ARP: who has 10.0.2.2, tell 10.0.2.15.
+    const arp =
+      "ffffffffffff0600000000070806" +
+      "0001080006040001060000000007" +
+      "0a00020f0000000000000a000202";
+    ours.sendBytes(Uint8Array.from([...new Uint8Array(HEADER_BYTES), ...Buffer.from(arp, "hex")]));
+    let answer: Uint8Array | undefined;
+    await vi.waitUntil(
+      () => {
+        answer = ours.receiveBytes();
+        return answer !== undefined || errors.length > 0;
+      },
+      { timeout: 30_000 },
+    );
+    // A host without a route has nothing to offer, and passt says so.
+    if (errors.length > 0) {
+      expect(String(errors[0])).toContain("No external routable interface");
+      return;
+    }
+    expect(Buffer.from(answer as Uint8Array).toString("hex")).toContain("0a000202060000000007");
+  });
+});

@@ -1,0 +1,309 @@
+/**
+ * A network without root and without a tap: passt, a program that turns the guest's frames into sockets of the
+ * user's. We are joined by a stream socket on which each frame has its length before it, 4 bytes, big-endian.
+ *
+ * passt is our child and ends with the socket, so it outlives neither the microVM nor us. Its ports are fixed
+ * when it starts: other forwards need another one, and connections through the old one are lost.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { accessSync, constants } from "node:fs";
+import { delimiter, join } from "node:path";
+import type { Duplex } from "node:stream";
+import type { FrameSegments, NetBackend } from "../../devices/backend.js";
+import { FRAME_BYTES_MAX, HEADER_BYTES } from "../../devices/virtio/net.regs.js";
+import { EstaloError, hostError } from "../../errors.js";
+import type { GuestMemory } from "../../native/guest-memory.js";
+import type { CheckedUserNetwork, PortForward } from "../config-net.js";
+import type { DeviceSurroundings } from "../device-family.js";
+
+const LENGTH_BYTES = 4;
+/** Bytes on their way to passt from which on the guest has to wait. */
+const SENDING_BYTES_MAX = 1_048_576;
+/** Frames for the guest from which on passt has to wait, and until when. */
+const WAITING_MAX = 256;
+const WAITING_RESUME = 64;
+/** One that ended is started again after this. */
+const RESTART_MS = 1000;
+/** Of what it says, the end is kept. */
+const SAID_CHARACTERS = 500;
+
+/** passt's socket is the child's first descriptor after its standard streams. */
+const SOCKET_FD = 3;
+/** What the guest is and sees; the same for every microVM, as each has its own passt. */
+const ADDRESS_WORDS = [
+  ...["--ipv4-only", "--address", "10.0.2.15", "--netmask", "24", "--gateway", "10.0.2.2"],
+  ...["--mac-addr", "02:00:0a:00:02:02"],
+];
+
+/** See the file's header. Thread: the device host's. */
+export class PasstBackend implements NetBackend {
+  readonly supportsOffloads = false;
+  sendErrors = 0;
+  receiveErrors = 0;
+  onReadable: (() => void) | undefined;
+  onWritable: (() => void) | undefined;
+
+  readonly #program: string;
+  #network: CheckedUserNetwork;
+  #memory: GuestMemory | undefined;
+  #onError: (error: unknown) => void = () => {};
+  #child: ChildProcess | undefined;
+  #socket: Duplex | undefined;
+  #restart: NodeJS.Timeout | undefined;
+  /** It has once been up: what ends it later does not end the microVM. */
+  #hasWorked = false;
+  #isClosed = false;
+  /** What came and is no whole frame yet, and whole frames. */
+  #partial: Uint8Array = new Uint8Array(0);
+  readonly #waiting: Uint8Array[] = [];
+
+  /** Looks for the program (in PATH, unless it is a path); raises ERR_ESTALO_PASST when there is none. */
+  constructor(network: CheckedUserNetwork, program = "passt") {
+    this.#network = network;
+    this.#program = findProgram(program);
+  }
+
+  /** Starts passt. What it refuses comes to `onError`: the microVM has no network as configured. */
+  connect({ memory, onError }: Pick<DeviceSurroundings, "memory" | "onError">): void {
+    this.#memory = memory;
+    this.#onError = onError;
+    this.#start();
+  }
+
+  /** Starts passt anew with other forwards; connections through the one before are lost. */
+  setForwards(forwards: readonly PortForward[]): void {
+    this.#network = { ...this.#network, forwards };
+    if (this.#memory === undefined || this.#isClosed) return;
+    this.#stop();
+    this.#hasWorked = true;
+    this.#start();
+  }
+
+  setOffloads(): void {}
+
+  send(frames: FrameSegments, first: number, end: number): number {
+    let frame = first;
+    for (; frame < end; frame++) {
+      const socket = this.#writable();
+      if (socket === "full") break;
+      if (socket === undefined) this.sendErrors++;
+      else socket.write(this.#gather(frames, frame));
+    }
+    return frame - first;
+  }
+
+  receive(
+    buffers: FrameSegments,
+    first: number,
+    end: number,
+    mergeable: boolean,
+    frameBytes: Uint32Array,
+    frameBuffers: Uint16Array,
+  ): number {
+    let buffer = first;
+    let frames = 0;
+    while (frames < frameBytes.length && buffer < end && this.#waiting.length > 0) {
+      const frame = this.#takeWaiting() as Uint8Array;
+      const last = mergeable ? end : buffer + 1;
+      const used = this.#scatter(frame, buffers, buffer, last);
+      if (used === 0) {
+        this.receiveErrors++;
+        continue;
+      }
+      frameBytes[frames] = frame.length;
+      frameBuffers[frames++] = used;
+      buffer += used;
+    }
+    return frames;
+  }
+
+  sendBytes(frame: Uint8Array): boolean {
+    const socket = this.#writable();
+    if (socket === "full") return false;
+    if (socket === undefined) this.sendErrors++;
+    else socket.write(withLength(frame.subarray(HEADER_BYTES)));
+    return true;
+  }
+
+  receiveBytes(): Uint8Array | undefined {
+    return this.#takeWaiting();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#stop();
+  }
+
+  #start(): void {
+    const words = ["--foreground", "--stderr", "--fd", String(SOCKET_FD), ...ADDRESS_WORDS];
+    words.push(...networkWords(this.#network));
+    const child = spawn(this.#program, words, { stdio: ["ignore", "ignore", "pipe", "pipe"] });
+    const socket = child.stdio[SOCKET_FD] as unknown as Duplex;
+    this.#child = child;
+    this.#socket = socket;
+    let said = "";
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      said = (said + text).slice(-SAID_CHARACTERS);
+    });
+    child.on("error", (error) =>
+      this.#onEnd(child, hostError("start", this.#program, error, "ERR_ESTALO_PASST")),
+    );
+    // Not "exit": what it said is then not all read.
+    child.on("close", (status) => this.#onEnd(child, passtError(this.#program, status, said)));
+    // An error of the socket is an end of the program, which is seen.
+    socket?.on("error", () => {});
+    socket?.on("data", (bytes: Uint8Array) => {
+      if (this.#socket === socket) this.#onBytes(bytes);
+    });
+    socket?.on("drain", () => this.onWritable?.());
+  }
+
+  #stop(): void {
+    clearTimeout(this.#restart);
+    this.#restart = undefined;
+    const child = this.#child;
+    this.#child = undefined;
+    this.#socket?.destroy();
+    this.#socket = undefined;
+    child?.stderr?.destroy();
+    child?.kill("SIGKILL");
+    this.#partial = new Uint8Array(0);
+    this.#waiting.length = 0;
+  }
+
+  #onEnd(child: ChildProcess, error: EstaloError): void {
+    if (child !== this.#child || this.#isClosed) return;
+    this.#stop();
+    if (!this.#hasWorked) {
+      this.#onError(error);
+      return;
+    }
+    this.#restart = setTimeout(() => this.#start(), RESTART_MS);
+    // What waited for room is lost like all that comes until then.
+    this.onWritable?.();
+  }
+
+  /** Where a frame can be written now; "full": later; undefined: nowhere. */
+  #writable(): Duplex | "full" | undefined {
+    const socket = this.#socket;
+    if (socket === undefined || !socket.writable) return undefined;
+    return socket.writableLength >= SENDING_BYTES_MAX ? "full" : socket;
+  }
+
+  /** The frame in one piece with its length in the place of its header. */
+  #gather({ addresses, lengths, ends }: FrameSegments, frame: number): Uint8Array {
+    const memory = this.#memory as GuestMemory;
+    const first = frame === 0 ? 0 : ends[frame - 1];
+    let bytes = 0;
+    for (let i = first; i < ends[frame]; i++) bytes += lengths[i];
+    const whole = new Uint8Array(bytes);
+    let at = 0;
+    for (let i = first; i < ends[frame]; i++) {
+      for (const part of memory.slices(addresses[i], lengths[i])) {
+        whole.set(part, at);
+        at += part.length;
+      }
+    }
+    const message = whole.subarray(HEADER_BYTES - LENGTH_BYTES);
+    writeLength(message);
+    return message;
+  }
+
+  /** Puts a frame into buffers from `first` to before `end`; returns how many it took, 0: it does not fit. */
+  #scatter(frame: Uint8Array, buffers: FrameSegments, first: number, end: number): number {
+    const { addresses, lengths, ends } = buffers;
+    let copied = 0;
+    for (let buffer = first; buffer < end; buffer++) {
+      for (let i = buffer === 0 ? 0 : ends[buffer - 1]; i < ends[buffer]; i++) {
+        const part = frame.subarray(copied, copied + lengths[i]);
+        (this.#memory as GuestMemory).write(addresses[i], part);
+        copied += part.length;
+      }
+      if (copied === frame.length) return buffer - first + 1;
+    }
+    return 0;
+  }
+
+  #takeWaiting(): Uint8Array | undefined {
+    const frame = this.#waiting.shift();
+    if (this.#waiting.length < WAITING_RESUME && this.#socket?.isPaused()) this.#socket.resume();
+    return frame;
+  }
+
+  #onBytes(bytes: Uint8Array): void {
+    let rest = this.#partial.length === 0 ? bytes : Buffer.concat([this.#partial, bytes]);
+    while (rest.length >= LENGTH_BYTES) {
+      const length = new DataView(rest.buffer, rest.byteOffset).getUint32(0);
+      if (length > FRAME_BYTES_MAX - HEADER_BYTES) {
+        // The stream is out of step, for good.
+        this.#child?.kill("SIGKILL");
+        return;
+      }
+      if (rest.length < LENGTH_BYTES + length) break;
+      const frame = new Uint8Array(HEADER_BYTES + length);
+      frame.set(rest.subarray(LENGTH_BYTES, LENGTH_BYTES + length), HEADER_BYTES);
+      this.#waiting.push(frame);
+      rest = rest.subarray(LENGTH_BYTES + length);
+    }
+    this.#partial = rest;
+    this.#hasWorked = true;
+    if (this.#waiting.length >= WAITING_MAX) this.#socket?.pause();
+    if (this.#waiting.length > 0) this.onReadable?.();
+  }
+}
+
+function writeLength(message: Uint8Array): void {
+  const length = message.length - LENGTH_BYTES;
+  new DataView(message.buffer, message.byteOffset).setUint32(0, length);
+}
+
+function withLength(frame: Uint8Array): Uint8Array {
+  const message = new Uint8Array(LENGTH_BYTES + frame.length);
+  message.set(frame, LENGTH_BYTES);
+  writeLength(message);
+  return message;
+}
+
+function networkWords({ forwards, hostLoopback }: CheckedUserNetwork): string[] {
+  const words = hostLoopback ? [] : ["--no-map-gw"];
+  for (const protocol of ["tcp", "udp"] as const) {
+    const own = forwards.filter((one) => (one.protocol ?? "tcp") === protocol);
+    const option = `--${protocol}-ports`;
+    if (own.length === 0) words.push(option, "none");
+    for (const { hostAddress = "127.0.0.1", hostPort, guestPort } of own) {
+      words.push(option, `${hostAddress}/${hostPort}:${guestPort}`);
+    }
+  }
+  return words;
+}
+
+function findProgram(program: string): string {
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  const paths = program.includes("/") ? [program] : folders.map((one) => join(one, program));
+  const found = paths.find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  if (found !== undefined) return found;
+  throw new EstaloError("ERR_ESTALO_PASST", `${program} is not installed`, {
+    data: { operation: "find", object: program },
+    hint: "on Debian: apt-get install passt",
+  });
+}
+
+function passtError(program: string, status: number | null, said: string): EstaloError {
+  const why = said
+    .trim()
+    .split("\n")
+    .filter((line) => !line.startsWith("Failed to send"))
+    .at(-1);
+  return new EstaloError(
+    "ERR_ESTALO_PASST",
+    `${program} ended with ${status === null ? "a signal" : `status ${status}`}: ${why ?? ""}`,
+    { data: { operation: "run", object: program, status, said: said.trim() } },
+  );
+}
