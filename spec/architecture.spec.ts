@@ -86,7 +86,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   "node:worker_threads": [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   comlink: [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   "better-sqlite3": [/^src\/actors\/fleet-store\.ts$/],
-  rxjs: [/^src\/actors\/(inspection|rate-limits|exit-stream)\.ts$/],
+  rxjs: [/^src\/actors\/(inspection|rate-limits|exit-stream|balloon-family)\.ts$/],
   "node:fs": [
     /^src\/boot\/boot-file\.ts$/,
     /^src\/actors\/(config|default-guest|drive-set|fleet-store|transport)\.ts$/,
@@ -222,6 +222,7 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/^src\/devices\/fronts\.ts$/, "every front's spec makes its front by it"],
   [/^src\/devices\/virtio\/(device|features|chain-io)\.ts$/, "queue, block and entropy specs"],
   [/^src\/devices\/virtio\/block-.*\.ts$/, "block.spec.ts: parts of one device"],
+  [/^src\/devices\/virtio\/page-ranges\.ts$/, "balloon.spec.ts"],
   [/^src\/devices\/virtio\/net-.*\.ts$/, "net.spec.ts: parts of one device"],
   [/^src\/devices\/virtio\/vsock-.*\.ts$/, "vsock.spec.ts: parts of one device"],
   [
@@ -229,7 +230,7 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
     "door.spec.ts drives them, one by one",
   ],
   [
-    /^src\/api\/firecracker\/((device|network)-)?schemas\.ts$/,
+    /^src\/api\/firecracker\/((balloon|device|network)-)?schemas\.ts$/,
     "tables; door.spec.ts checks bodies by them",
   ],
   [/^src\/api\/firecracker\/(log|target)\.ts$/, "types, and a log that is silent"],

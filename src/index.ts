@@ -8,6 +8,8 @@ export type { GuestFiles, ReadOptions, WriteOptions } from "./actors/agent/files
 export type { GuestAgent, HealthOptions } from "./actors/agent/guest-agent.js";
 export type { ExecOptions, ExecResult, GuestProcess } from "./actors/agent/process.js";
 export type { FileInfo, FileKind, GuestHealth } from "./actors/agent/protocol.js";
+
+export type { BalloonReport } from "./actors/balloon-family.js";
 export type {
   CacheType,
   CpuTemplateConfig,
@@ -18,6 +20,7 @@ export type {
   MicroVmConfig,
   SerialConfig,
 } from "./actors/config.js";
+export type { BalloonConfig } from "./actors/config-balloon.js";
 export type { MmdsConfig } from "./actors/config-mmds.js";
 export type { NetworkInterfaceChange, NetworkInterfaceConfig } from "./actors/config-net.js";
 export type { VsockConfig } from "./actors/config-vsock.js";

@@ -6,6 +6,7 @@ import { abortable, throwIfAborted } from "./actors/abortable.js";
 import type { GuestFiles } from "./actors/agent/files.js";
 import type { GuestAgent } from "./actors/agent/guest-agent.js";
 import type { ExecOptions, GuestProcess } from "./actors/agent/process.js";
+import type { BalloonFamily } from "./actors/balloon-family.js";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/config.js";
 import type { NetworkInterfaceChange } from "./actors/config-net.js";
 import type { Console } from "./actors/console.js";
@@ -263,6 +264,14 @@ export class MicroVm implements AsyncDisposable {
    */
   get metadata(): Pick<MetadataStore, "get" | "put" | "patch"> {
     return this.#supervisor.devices.requireMetadata().data;
+  }
+
+  /** The memory balloon. Its getter raises ERR_ESTALO_STATE for a microVM without one. */
+  get balloon(): Pick<
+    BalloonFamily,
+    "setTarget" | "setStatsInterval" | "report" | "startHinting" | "stopHinting" | "hinting"
+  > {
+    return this.#supervisor.devices.requireBalloon();
   }
 
   /** What the devices' rate limiters do, from the subscription on; completes when the microVM has ended. */

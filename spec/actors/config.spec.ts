@@ -32,6 +32,7 @@ describe("checkConfig", () => {
       drives: [],
       entropy: {},
       networkInterfaces: [],
+      balloon: undefined,
       vsock: undefined,
       serial: {},
       cpuTemplate: undefined,

@@ -1,6 +1,7 @@
 /**
  * Door 1 over a machine that is none: what it was asked to do is kept, and its phase changes at once.
  */
+import type { BalloonFamily } from "../../src/actors/balloon-family.js";
 import type { DriveChange } from "../../src/actors/config.js";
 import type { NetworkInterfaceChange } from "../../src/actors/config-net.js";
 import type { MetadataStore } from "../../src/actors/metadata-store.js";
@@ -54,6 +55,28 @@ export class FakeTarget implements FirecrackerTarget {
 
   updateInterface(id: string, change: NetworkInterfaceChange) {
     this.#call(["interface", id, change]);
+  }
+
+  /** Plays the balloon; what it is asked is kept. */
+  balloon(): BalloonFamily {
+    const asked =
+      (what: string) =>
+      (...args: unknown[]) =>
+        this.#call(["balloon", what, ...args]);
+    return {
+      setTarget: asked("target"),
+      setStatsInterval: asked("interval"),
+      startHinting: asked("start"),
+      stopHinting: asked("stop"),
+      hinting: { hostCommand: 2, guestCommand: undefined },
+      report: () => ({
+        targetMib: 8,
+        targetPages: 2048,
+        actualMib: 4,
+        actualPages: 1024,
+        statistics: { free_memory: 5 },
+      }),
+    } as unknown as BalloonFamily;
   }
 
   #call(what: unknown): void {

@@ -2,6 +2,7 @@
  * A fleet without KVM, for specs of door 2: records and states as a real one has them, microVMs with a real
  * Console and a serial port that the spec plays, and a journal that forgets as told.
  */
+import type { BalloonFamily } from "../../src/actors/balloon-family.js";
 import { checkConfig, type MicroVmConfig } from "../../src/actors/config.js";
 import type { NetworkInterfaceChange } from "../../src/actors/config-net.js";
 import { Console } from "../../src/actors/console.js";
@@ -85,6 +86,9 @@ export class PlayedMicrovm implements LiveMicrovm {
   readonly interfaceChanges: [string, NetworkInterfaceChange][] = [];
   readonly devices = {
     metadata: { data: new MetadataStore(1000) },
+    requireBalloon: (): BalloonFamily => {
+      throw new EstaloError("ERR_ESTALO_STATE", "this microVM has no balloon");
+    },
     interfaces: {
       update: (id: string, change: NetworkInterfaceChange) => {
         this.interfaceChanges.push([id, change]);

@@ -10,6 +10,7 @@ import { VCPU_COUNT_MAX } from "../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../boot/memory-map.js";
 import type { RateLimiterConfig, TokenBucketConfig } from "../devices/rate-limiter.js";
 import { EstaloError, hostError } from "../errors.js";
+import { type BalloonConfig, type CheckedBalloon, checkBalloon } from "./config-balloon.js";
 import { boolean, integer, invalid, oneOf, onlyFields, text } from "./config-checks.js";
 import { type CheckedMmds, checkMmds, type MmdsConfig } from "./config-mmds.js";
 import {
@@ -93,6 +94,8 @@ export interface MicroVmConfig {
   readonly networkInterfaces?: readonly NetworkInterfaceConfig[];
   /** The metadata service, which some interfaces reach. Default: none. */
   readonly mmds?: MmdsConfig;
+  /** A memory balloon. Default: none. */
+  readonly balloon?: BalloonConfig;
   /** A virtio socket device. Default: none. */
   readonly vsock?: VsockConfig;
   /** A virtio entropy device. Default true. */
@@ -127,6 +130,7 @@ export interface CheckedConfig {
   readonly drives: readonly CheckedDrive[];
   readonly networkInterfaces: readonly CheckedInterface[];
   readonly mmds: CheckedMmds | undefined;
+  readonly balloon: CheckedBalloon | undefined;
   readonly vsock: CheckedVsock | undefined;
   readonly entropy: EntropyConfig | undefined;
   readonly serial: SerialConfig;
@@ -240,6 +244,7 @@ const CONFIG_FIELDS = [
   "drives",
   "networkInterfaces",
   "mmds",
+  "balloon",
   "vsock",
   "entropy",
   "serial",
@@ -289,6 +294,7 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     drives: checkDrives(config.drives ?? []),
     networkInterfaces,
     mmds: config.mmds === undefined ? undefined : checkMmds(config.mmds, networkInterfaces),
+    balloon: config.balloon === undefined ? undefined : checkBalloon(config.balloon, memoryMib),
     vsock: config.vsock === undefined ? undefined : checkVsock(config.vsock),
     entropy: checkEntropy(config.entropy ?? true),
     serial: checkSerial(config.serial ?? {}),

@@ -6,6 +6,7 @@ import { RateLimiter } from "../devices/rate-limiter.js";
 import { VirtioRng } from "../devices/virtio/rng.js";
 import { EstaloError } from "../errors.js";
 import { hostEntropy } from "./backends/entropy.js";
+import { BalloonFamily } from "./balloon-family.js";
 import type { CheckedConfig, EntropyConfig } from "./config.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
@@ -48,6 +49,7 @@ class EntropyFamily implements DeviceFamily {
 
 /** All families of one microVM, in the order in which Firecracker attaches them. */
 export class DeviceFamilies implements DeviceFamily {
+  readonly balloon: BalloonFamily | undefined;
   readonly drives: DriveSet;
   readonly interfaces: NetSet;
   /** Not a device: it is in the transmit path of some. */
@@ -59,6 +61,9 @@ export class DeviceFamilies implements DeviceFamily {
   /** Opens what the devices need, or raises what is wrong with it and leaves nothing open. */
   constructor(config: CheckedConfig) {
     try {
+      if (config.balloon !== undefined) {
+        this.balloon = this.#add(new BalloonFamily(config.balloon, config.memoryMib));
+      }
       this.drives = this.#add(new DriveSet(config.drives));
       const { mmds } = config;
       this.metadata = mmds && new MmdsFamily(mmds, config.id);
@@ -95,6 +100,14 @@ export class DeviceFamilies implements DeviceFamily {
     });
   }
 
+  /** The balloon, or ERR_ESTALO_STATE for a microVM without one. */
+  requireBalloon(): BalloonFamily {
+    if (this.balloon !== undefined) return this.balloon;
+    throw new EstaloError("ERR_ESTALO_STATE", "this microVM has no balloon", {
+      hint: "give it one: balloon: {}",
+    });
+  }
+
   connect(surroundings: DeviceSurroundings): void {
     for (const family of this.#families) family.connect(surroundings);
   }
@@ -106,6 +119,7 @@ export class DeviceFamilies implements DeviceFamily {
       networkInterfaces: Object.fromEntries(this.interfaces.metrics),
       mmds: this.metadata?.metrics,
       vsock: this.vsock?.metrics,
+      balloon: this.balloon?.metrics,
       entropy: this.#entropy?.metrics,
     };
   }

@@ -143,3 +143,12 @@ export interface FrameDetour {
   /** As above for a frame to the guest. */
   receive?(start: Uint8Array, frameBytes: number, copy: () => Uint8Array): boolean;
 }
+
+/** Gives pages of guest memory back to the host; they read as zeros when the guest uses them again. */
+export interface PageReclaimer {
+  /**
+   * Frees the ranges `0` to before `count` (guest-physical start and length in bytes, whole pages in
+   * RAM, checked by the caller) and returns how many bytes; less than all: the host refused some.
+   */
+  reclaim(starts: Float64Array, lengths: Float64Array, count: number): number;
+}

@@ -27,6 +27,11 @@ export interface NativeGuestMapping {
   readonly buffer: SharedArrayBuffer;
   /** Puts a private copy of a sealed image at `gpa`, in whole pages inside one region (else EINVAL). */
   mapImage(image: NativeImageFile, gpa: number): void;
+  /**
+   * Gives back the pages of `count` ranges (guest-physical start and length in bytes, whole pages inside one
+   * region), which read as zeros from then on. Returns the bytes of those that could be.
+   */
+  reclaim(starts: Float64Array, lengths: Float64Array, count: number): number;
   /** Gives the pages back at once; a view still held reads zeros. Idempotent. */
   close(): void;
 }

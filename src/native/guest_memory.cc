@@ -93,10 +93,32 @@ void GuestMapping::Discard() {
   }
 }
 
+bool GuestMapping::Reclaim(uint64_t gpa, uint64_t size_bytes) {
+  void* at = HostAddress(gpa, size_bytes);
+  if (fd_ < 0 || at == nullptr || gpa % kPageBytes != 0 || size_bytes % kPageBytes != 0) {
+    errno = EINVAL;
+    return false;
+  }
+  // Shared pages of the memfd are freed by a hole. Where a kernel's image is mapped privately over
+  // them, a hole cannot be made through that mapping: its pages are replaced by empty ones.
+  if (madvise(at, size_bytes, MADV_REMOVE) == 0) return true;
+  if (errno != EINVAL && errno != EACCES) return false;
+  for (uint64_t done = 0; done < size_bytes; done += kPageBytes) {
+    void* page = static_cast<uint8_t*>(at) + done;
+    if (madvise(page, kPageBytes, MADV_REMOVE) == 0) continue;
+    if (mmap(page, kPageBytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+      return false;
+    }
+  }
+  return true;
+}
+
 Napi::Function GuestMappingObject::Define(Napi::Env env) {
   return DefineClass(env, "GuestMapping",
                      {InstanceAccessor<&GuestMappingObject::Buffer>("buffer"),
                       InstanceMethod<&GuestMappingObject::MapImage>("mapImage"),
+                      InstanceMethod<&GuestMappingObject::Reclaim>("reclaim"),
                       InstanceMethod<&GuestMappingObject::Close>("close")});
 }
 
@@ -170,6 +192,26 @@ void GuestMappingObject::MapImage(const Napi::CallbackInfo& info) {
   if (!mapping_->MapImage(image->sealed_fd(), image->size_bytes(), static_cast<uint64_t>(gpa))) {
     ThrowErrno(info.Env(), "mmap guest image", errno);
   }
+}
+
+Napi::Value GuestMappingObject::Reclaim(const Napi::CallbackInfo& info) {
+  auto starts = info[0].As<Napi::Float64Array>();
+  auto lengths = info[1].As<Napi::Float64Array>();
+  uint32_t count = info[2].As<Napi::Number>().Uint32Value();
+  if (count > starts.ElementLength() || count > lengths.ElementLength()) {
+    ThrowBug(info.Env(), "the table of ranges is shorter than that");
+    return {};
+  }
+  double freed = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    double start = starts.Data()[i];
+    double bytes = lengths.Data()[i];
+    if (!IsPages(start, 0) || !IsPages(bytes, static_cast<double>(kPageBytes))) continue;
+    if (mapping_->Reclaim(static_cast<uint64_t>(start), static_cast<uint64_t>(bytes))) {
+      freed += bytes;
+    }
+  }
+  return Napi::Number::New(info.Env(), freed);
 }
 
 void GuestMappingObject::Close(const Napi::CallbackInfo&) {

@@ -43,6 +43,9 @@ public:
   bool MapImage(int fd, uint64_t size_bytes, uint64_t gpa);
   /* Gives the pages back; idempotent. */
   void Discard();
+  /* Gives back the pages of a range in one region, whole pages; false and errno on failure. They
+   * read zeros from then on. */
+  bool Reclaim(uint64_t gpa, uint64_t size_bytes);
 
   uint8_t* base() const {
     return base_;
@@ -79,6 +82,8 @@ public:
 private:
   Napi::Value Buffer(const Napi::CallbackInfo& info);
   void MapImage(const Napi::CallbackInfo& info);
+  /* reclaim(starts, lengths, count): bytes that were given back. */
+  Napi::Value Reclaim(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<GuestMapping> mapping_;

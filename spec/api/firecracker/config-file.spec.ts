@@ -98,7 +98,6 @@ describe("applyConfigFile", () => {
   });
 
   it.each([
-    ["balloon", { amount_mib: 1, deflate_on_oom: true }],
     ["pmem", [{ id: "p", path_on_host: "p.img" }]],
     ["memory-hotplug", { total_size_mib: 128 }],
   ])("refuses %s by its name", async (field, value) => {

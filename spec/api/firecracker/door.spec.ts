@@ -282,9 +282,6 @@ describe("FirecrackerDoor", () => {
 
   it("says which device is missing, for each operation on one", async () => {
     const bodies: Readonly<Record<string, unknown>> = {
-      putBalloon: { amount_mib: 1, deflate_on_oom: true },
-      patchBalloon: { amount_mib: 1 },
-      patchBalloonStatsInterval: { stats_polling_interval_s: 1 },
       putGuestPmemByID: { id: "x", path_on_host: "p" },
       patchGuestPmemByID: { id: "x" },
       putMemoryHotplug: { total_size_mib: 1024 },

@@ -57,6 +57,13 @@ const FULL: Draft = {
   },
   metadata: { a: 1 },
   vsock: { guest_cid: 7, uds_path: "v.sock" },
+  balloon: {
+    amount_mib: 5,
+    deflate_on_oom: true,
+    stats_polling_interval_s: 2,
+    free_page_hinting: false,
+    free_page_reporting: true,
+  },
   entropy: {
     rate_limiter: { bandwidth: { size: 1, refill_time: 2, one_time_burst: 3 }, ops: null },
   },
@@ -93,6 +100,13 @@ describe("toMicroVmConfig", () => {
         data: { a: 1 },
       },
       vsock: { guestCid: 7, udsPath: "v.sock" },
+      balloon: {
+        amountMib: 5,
+        deflateOnOom: true,
+        statsIntervalS: 2,
+        freePageHinting: false,
+        freePageReporting: true,
+      },
       drives: [
         {
           id: "root",

@@ -127,6 +127,8 @@ describe("MachineMetrics", () => {
     vcpus: [{ ...vcpu, exitOther: 0, kicks: 0 }],
     drives: {},
     networkInterfaces: {},
+    vsock: undefined,
+    balloon: undefined,
     entropy: undefined,
     serial: { transmittedBytes: 0, receivedBytes: 0, droppedBytes: 0 },
     uart: {

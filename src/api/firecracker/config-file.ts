@@ -14,6 +14,7 @@ import { EstaloError, hostError } from "../../errors.js";
 import { checkJson } from "../check.js";
 import { serdeWording } from "../check-wording.js";
 import { ApiCounters } from "./api-counters.js";
+import { Balloon } from "./balloon-schemas.js";
 import { type Draft, EMPTY_DRAFT, toMicroVmConfig } from "./draft.js";
 import { Fault } from "./faults.js";
 import { type FirecrackerLog, SILENT_LOG } from "./log.js";
@@ -30,7 +31,7 @@ const anything = Type.Optional(Type.Unknown());
 
 const ConfigFile = Type.Object(
   {
-    balloon: anything,
+    balloon: option(Balloon),
     drives: Type.Array(schemas.Drive),
     "boot-source": schemas.BootSource,
     "cpu-config": option(Type.Union([Type.String(), schemas.CpuConfig])),
@@ -91,6 +92,7 @@ export async function applyConfigFile(
   }
   await apply.run("vsock", "/vsock", file.vsock);
   await apply.run("mmds-config", "/mmds/config", file["mmds-config"]);
+  await apply.run("balloon", "/balloon", file.balloon);
   for (const [section, device] of Object.entries(MISSING_SECTIONS)) {
     if (isGiven(file[section as keyof ConfigFileJson])) {
       throw invalid(section, missingFault(device).message);
@@ -177,6 +179,9 @@ class DraftOnly implements FirecrackerTarget {
   resume = refuseCall;
   updateDrive = refuseCall;
   updateInterface = refuseCall;
+  balloon = (): never => {
+    throw new EstaloError("ERR_ESTALO_STATE", "the machine is only described");
+  };
   sendCtrlAltDelete = () => false;
 }
 

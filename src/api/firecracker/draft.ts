@@ -3,6 +3,7 @@
  * the same as a configuration of the library. A draft is never changed, only replaced.
  */
 import type { CheckedConfig, DriveConfig, MicroVmConfig } from "../../actors/config.js";
+import type { BalloonConfig, CheckedBalloon } from "../../actors/config-balloon.js";
 import type { MmdsConfig } from "../../actors/config-mmds.js";
 import {
   type CheckedInterface,
@@ -64,6 +65,15 @@ export interface Vsock {
   readonly uds_path: string;
 }
 
+/** The balloon with nothing left open, as `GET /vm/config` shows it. */
+export interface Balloon {
+  readonly amount_mib: number;
+  readonly deflate_on_oom: boolean;
+  readonly stats_polling_interval_s: number;
+  readonly free_page_hinting: boolean;
+  readonly free_page_reporting: boolean;
+}
+
 /** See the file's header. */
 export interface Draft {
   readonly machine: Machine;
@@ -76,6 +86,7 @@ export interface Draft {
   /** What the metadata service begins with; `undefined`: not set yet. */
   readonly metadata: Metadata | undefined;
   readonly vsock: Vsock | undefined;
+  readonly balloon: Balloon | undefined;
   readonly entropy: EntropyJson | undefined;
   /** Not told by `GET /vm/config`, as in Firecracker. */
   readonly serial: SerialJson | undefined;
@@ -97,6 +108,7 @@ export const EMPTY_DRAFT: Draft = {
   mmds: undefined,
   metadata: undefined,
   vsock: undefined,
+  balloon: undefined,
   entropy: undefined,
   serial: undefined,
 };
@@ -142,7 +154,7 @@ export function withInterface(
 export function fullConfig(draft: Draft, isStarted: boolean): FullVmConfigJson {
   const { bootSource } = draft;
   return {
-    balloon: null,
+    balloon: draft.balloon ?? null,
     drives: draft.drives.map((drive) => ({ ...drive })),
     "boot-source": {
       kernel_image_path: bootSource?.kernel_image_path ?? "",
@@ -180,6 +192,7 @@ export function toMicroVmConfig(draft: Draft): MicroVmConfig {
     networkInterfaces: draft.interfaces.map(toInterfaceConfig),
     ...(draft.mmds === undefined ? {} : { mmds: toMmdsConfig(draft.mmds, draft.metadata) }),
     ...(draft.vsock === undefined ? {} : { vsock: toVsockConfig(draft.vsock) }),
+    ...(draft.balloon === undefined ? {} : { balloon: toBalloonConfig(draft.balloon) }),
     ...(bucket == null ? {} : { serial: { rateLimiter: toBucket(bucket) } }),
     ...(bootSource === undefined ? {} : toBootConfig(bootSource)),
     ...(cpuConfig === undefined ? {} : { cpuTemplate: cpuConfig }),
@@ -261,6 +274,27 @@ function fromVsock(vsock: CheckedVsock | undefined): Vsock | undefined {
   return { guest_cid: vsock.guestCid, uds_path: vsock.udsPath };
 }
 
+function toBalloonConfig(balloon: Balloon): BalloonConfig {
+  return {
+    amountMib: balloon.amount_mib,
+    deflateOnOom: balloon.deflate_on_oom,
+    statsIntervalS: balloon.stats_polling_interval_s,
+    freePageHinting: balloon.free_page_hinting,
+    freePageReporting: balloon.free_page_reporting,
+  };
+}
+
+function fromBalloon(balloon: CheckedBalloon | undefined): Balloon | undefined {
+  if (balloon === undefined) return undefined;
+  return {
+    amount_mib: balloon.amountMib,
+    deflate_on_oom: balloon.deflateOnOom,
+    stats_polling_interval_s: balloon.statsIntervalS,
+    free_page_hinting: balloon.freePageHinting,
+    free_page_reporting: balloon.freePageReporting,
+  };
+}
+
 /** A draft of a configuration that came another way; what Firecracker cannot say is lost. */
 export function fromConfig(config: CheckedConfig): Draft {
   return {
@@ -292,6 +326,7 @@ export function fromConfig(config: CheckedConfig): Draft {
     mmds: fromMmds(config),
     metadata: config.mmds?.data,
     vsock: fromVsock(config.vsock),
+    balloon: fromBalloon(config.balloon),
     entropy:
       config.entropy === undefined
         ? undefined

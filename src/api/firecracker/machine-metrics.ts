@@ -49,6 +49,7 @@ export class MachineMetrics {
       groups[`net_${id}`] = group;
     }
     if (counters.mmds !== undefined) addGroup(groups.mmds, counters.mmds);
+    if (counters.balloon !== undefined) addGroup(groups.balloon, counters.balloon);
     if (counters.vsock !== undefined) addGroup(groups.vsock, counters.vsock);
   }
 

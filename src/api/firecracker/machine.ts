@@ -3,6 +3,7 @@
  *
  * A start that fails leaves the draft as it was, to be corrected and started again.
  */
+import type { BalloonFamily } from "../../actors/balloon-family.js";
 import type { DriveChange } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { MicroVmExit } from "../../actors/messages.js";
@@ -123,6 +124,10 @@ export class VmmMachine implements FirecrackerTarget {
 
   get metadata() {
     return this.#supervisor?.devices.metadata?.data;
+  }
+
+  balloon(): BalloonFamily {
+    return this.#running().devices.requireBalloon();
   }
 
   /** Ends the machine at once; fulfilled when nothing of it is left, also when it was never started. */

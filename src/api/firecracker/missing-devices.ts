@@ -9,7 +9,6 @@ import { NO_CONTENT, type Operation } from "./operation.js";
 
 /** What is missing, by the words of its refusal and its section in a configuration file. */
 export const MISSING_SECTIONS: Readonly<Record<string, string>> = {
-  balloon: "balloon device",
   pmem: "persistent memory device",
   "memory-hotplug": "memory hotplug",
 };
@@ -35,7 +34,6 @@ interface Row {
 
 const PMEM_ID = { field: "id", mismatch: () => ID_MISMATCH } as const;
 const PMEM = { path: "/pmem/{id}", device: "persistent memory device", id: PMEM_ID };
-const BALLOON = { device: "balloon device" };
 const MEMORY = {
   path: "/hotplug/memory",
   device: "memory hotplug",
@@ -44,14 +42,6 @@ const MEMORY = {
 
 // biome-ignore format: one row for each operation
 const ROWS: readonly Row[] = [
-  { ...BALLOON, operationId: "putBalloon", method: "PUT", path: "/balloon", when: "before boot", body: schemas.Balloon },
-  { ...BALLOON, operationId: "describeBalloonConfig", method: "GET", path: "/balloon", when: "always", reply: schemas.Balloon },
-  { ...BALLOON, operationId: "patchBalloon", method: "PATCH", path: "/balloon", when: "after boot", body: schemas.BalloonUpdate },
-  { ...BALLOON, operationId: "describeBalloonStats", method: "GET", path: "/balloon/statistics", when: "after boot", reply: schemas.BalloonStats },
-  { ...BALLOON, operationId: "patchBalloonStatsInterval", method: "PATCH", path: "/balloon/statistics", when: "after boot", body: schemas.BalloonStatsUpdate },
-  { ...BALLOON, operationId: "startBalloonHinting", method: "PATCH", path: "/balloon/hinting/start", when: "after boot", body: schemas.BalloonHintingStart, isBodyOptional: true },
-  { ...BALLOON, operationId: "describeBalloonHinting", method: "GET", path: "/balloon/hinting/status", when: "after boot", reply: schemas.BalloonHintingStatus },
-  { ...BALLOON, operationId: "stopBalloonHinting", method: "PATCH", path: "/balloon/hinting/stop", when: "after boot", isBodyOptional: true },
   { ...PMEM, operationId: "putGuestPmemByID", method: "PUT", when: "before boot", body: schemas.Pmem, counter: "pmem" },
   { ...PMEM, operationId: "patchGuestPmemByID", method: "PATCH", when: "after boot", body: schemas.PmemUpdate, counter: "pmem" },
   { ...MEMORY, operationId: "putMemoryHotplug", method: "PUT", when: "before boot", body: schemas.MemoryHotplug },

@@ -1,6 +1,7 @@
 /**
  * Every operation of door 1, for the door and for OpenAPI.
  */
+import { BALLOON_OPERATIONS } from "./balloon.js";
 import { BOOT_OPERATIONS } from "./boot.js";
 import { DEVICE_OPERATIONS } from "./devices.js";
 import { INSTANCE_OPERATIONS } from "./instance.js";
@@ -15,5 +16,6 @@ export const FIRECRACKER_OPERATIONS: readonly Operation[] = [
   ...DEVICE_OPERATIONS,
   ...NETWORK_OPERATIONS,
   ...MMDS_OPERATIONS,
+  ...BALLOON_OPERATIONS,
   ...MISSING_OPERATIONS,
 ];

@@ -235,12 +235,20 @@ const FullMmds = Type.Object({
   imds_compat: Type.Boolean(),
 });
 
+const FullBalloon = Type.Object({
+  amount_mib: uint(32),
+  deflate_on_oom: Type.Boolean(),
+  stats_polling_interval_s: uint(16),
+  free_page_hinting: Type.Boolean(),
+  free_page_reporting: Type.Boolean(),
+});
+
 const FullVsock = Type.Object({ guest_cid: uint(32), uds_path: Type.String() });
 
 /** `GET /vm/config` of what this build has; what it lacks is null or empty. */
 export const FullVmConfiguration = Type.Object(
   {
-    balloon: Type.Null(),
+    balloon: Type.Union([FullBalloon, Type.Null()]),
     drives: Type.Array(Drive),
     "boot-source": Type.Object(
       {

@@ -1,6 +1,7 @@
 /**
  * What door 1 needs of a machine: `estalo vmm` gives it the one of its process, a server one of its fleet.
  */
+import type { BalloonFamily } from "../../actors/balloon-family.js";
 import type { DriveChange } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { MetadataStore } from "../../actors/metadata-store.js";
@@ -36,6 +37,8 @@ export interface FirecrackerTarget {
   updateDrive(id: string, change: DriveChange): Promise<void>;
   /** Changes limits of a network interface of the running machine. */
   updateInterface(id: string, change: NetworkInterfaceChange): void | Promise<void>;
+  /** The running machine's balloon; raises ERR_ESTALO_STATE where there is none. */
+  balloon(): BalloonFamily;
   readonly diagnostics?: Diagnostics;
   /** Most bytes of the metadata service's data. */
   readonly metadataLimitBytes: number;

@@ -250,6 +250,32 @@ export const Config = Type.Object(
       }),
     ),
     mmds: Type.Optional(Mmds),
+    balloon: Type.Optional(
+      Type.Object(
+        {
+          amountMib: Type.Optional(
+            Type.Integer({
+              minimum: 0,
+              maximum: MEMORY_MIB_MAX,
+              default: 0,
+              description: "MiB that the guest is to give from its start, at most its memory.",
+            }),
+          ),
+          deflateOnOom: Type.Optional(Type.Boolean({ default: false })),
+          statsIntervalS: Type.Optional(
+            Type.Integer({
+              minimum: 0,
+              maximum: 65_535,
+              default: 0,
+              description: "Seconds between statistics; 0: never.",
+            }),
+          ),
+          freePageHinting: Type.Optional(Type.Boolean({ default: false })),
+          freePageReporting: Type.Optional(Type.Boolean({ default: false })),
+        },
+        { ...closed, title: "BalloonConfig", description: "A memory balloon. Default: none." },
+      ),
+    ),
     vsock: Type.Optional(Vsock),
     entropy: Type.Optional(
       Type.Union(

@@ -6,13 +6,14 @@
  * read, so that nothing is lost that Firecracker cannot say. What the fleet or the host refuses is kept in
  * `refusal`, since door 1 has but one status for it.
  */
+import type { BalloonFamily } from "../../actors/balloon-family.js";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "../../actors/config.js";
 import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import { EstaloError, toEstaloError } from "../../errors.js";
 import { type Draft, fromConfig, toMicroVmConfig } from "../firecracker/draft.js";
 import type { FirecrackerTarget, Phase } from "../firecracker/target.js";
-import type { DoorFleet } from "./fleet.js";
+import type { DoorFleet, LiveMicrovm } from "./fleet.js";
 
 /** Keys of a configuration that a part of a draft stands for. */
 const KEYS_OF_PART: Readonly<Record<keyof Draft, readonly (keyof MicroVmConfig)[]>> = {
@@ -24,6 +25,7 @@ const KEYS_OF_PART: Readonly<Record<keyof Draft, readonly (keyof MicroVmConfig)[
   mmds: ["mmds"],
   metadata: ["mmds"],
   vsock: ["vsock"],
+  balloon: ["balloon"],
   entropy: ["entropy"],
   serial: ["serial"],
 };
@@ -97,11 +99,17 @@ export class FleetTarget implements FirecrackerTarget {
   }
 
   updateInterface(id: string, change: NetworkInterfaceChange): void {
-    this.#kept(() => {
-      const live = this.#fleet.supervisor(this.id);
-      if (live === undefined) throw new EstaloError("ERR_ESTALO_STATE", "the microVM has ended");
-      live.devices.interfaces.update(id, change);
-    });
+    this.#kept(() => this.#devices.interfaces.update(id, change));
+  }
+
+  balloon(): BalloonFamily {
+    return this.#kept(() => this.#devices.requireBalloon());
+  }
+
+  get #devices(): LiveMicrovm["devices"] {
+    const live = this.#fleet.supervisor(this.id);
+    if (live !== undefined) return live.devices;
+    throw new EstaloError("ERR_ESTALO_STATE", "the microVM has ended");
   }
 
   get metadataLimitBytes(): number {

@@ -2,6 +2,7 @@
  * What door 2 needs of a fleet: actors/fleet.ts is one, and so is what specs play.
  */
 import type { GuestAgent } from "../../actors/agent/guest-agent.js";
+import type { BalloonFamily } from "../../actors/balloon-family.js";
 import type { MicroVmConfig } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { Console } from "../../actors/console.js";
@@ -33,6 +34,7 @@ export interface LiveMicrovm {
     readonly interfaces: { update(id: string, change: NetworkInterfaceChange): void };
     readonly metadata: { readonly data: Pick<MetadataStore, "get" | "put" | "patch"> } | undefined;
     readonly vsock?: { readonly agent: Pick<GuestAgent, "openStream"> } | undefined;
+    requireBalloon(): BalloonFamily;
   };
   /** Of each vCPU; 0: it has none now. */
   readonly vcpuThreadIds: readonly number[];

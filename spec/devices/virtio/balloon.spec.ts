@@ -1,0 +1,227 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type BalloonOptions, VirtioBalloon } from "../../../src/devices/virtio/balloon.js";
+import * as regs from "../../../src/devices/virtio/balloon.regs.js";
+import { featureBits, RING_FEATURES } from "../../../src/devices/virtio/features.js";
+import * as transport from "../../../src/devices/virtio/mmio-transport.regs.js";
+import { PageRanges } from "../../../src/devices/virtio/page-ranges.js";
+import { KIB, MIB } from "../../../src/units.js";
+import { createMemory } from "../../support/fake-memory.js";
+import { RingDriver } from "../../support/ring-driver.js";
+import { VirtioMachine } from "../../support/virtio-machine.js";
+
+const PAGE = regs.PAGE_BYTES;
+const DATA = 512 * KIB;
+
+class BalloonMachine extends VirtioMachine<VirtioBalloon> {
+  readonly reclaimed: [start: number, bytes: number][];
+  readonly rings: RingDriver[] = [];
+
+  constructor(options: Partial<BalloonOptions> = {}, refused: readonly number[] = []) {
+    const reclaimed: [number, number][] = [];
+    const reclaim = (starts: Float64Array, lengths: Float64Array, count: number): number => {
+      let freed = 0;
+      for (let range = 0; range < count; range++) {
+        reclaimed.push([starts[range], lengths[range]]);
+        if (!refused.includes(starts[range])) freed += lengths[range];
+      }
+      return freed;
+    };
+    super(
+      createMemory(MIB),
+      (host) =>
+        new VirtioBalloon(host, {
+          reclaimer: { reclaim },
+          targetPages: 0,
+          deflateOnOom: true,
+          hasStatistics: true,
+          hasHinting: true,
+          hasReporting: true,
+          ...options,
+        }),
+    );
+    this.reclaimed = reclaimed;
+    this.negotiate();
+    for (let index = 0; index < this.device.queueSizes.length; index++) {
+      const start = 4096 + index * 32 * KIB;
+      const ring = new RingDriver(this.memory, { eventIdx: true, start });
+      this.rings.push(ring);
+      this.setUpQueue(index, ring);
+    }
+    this.driverOk();
+  }
+
+  /** Offers page numbers on a queue. */
+  give(queue: number, ...pages: number[]): void {
+    for (const [index, page] of pages.entries()) this.memory.writeU32(DATA + 4 * index, page);
+    this.rings[queue].add({ address: DATA, length: 4 * pages.length });
+    this.kick(queue);
+  }
+
+  config(offset: number): number {
+    return this.read(transport.CONFIG_OFFSET + offset);
+  }
+}
+
+describe("VirtioBalloon", () => {
+  it("offers what it is made with, and numbers its queues without gaps", () => {
+    const all = new BalloonMachine();
+    expect(all.offered()).toEqual(featureBits([...RING_FEATURES, 1, 2, 3, 5]));
+    expect(all.device.queueSizes).toHaveLength(5);
+    const one = new BalloonMachine({
+      hasStatistics: false,
+      hasHinting: false,
+      deflateOnOom: false,
+    });
+    expect(one.offered()).toEqual(featureBits([...RING_FEATURES, 5]));
+    one.rings[2].add({ address: 640 * KIB, length: 8 * KIB, writable: true });
+    one.kick(2);
+    expect(one.device.metrics.free_page_report_freed).toBe(8 * KIB);
+  });
+
+  it("tells its target, hears what the driver has given, and changes its mind", () => {
+    const m = new BalloonMachine({ targetPages: 100 });
+    expect(m.config(regs.CONFIG_TARGET_OFFSET)).toBe(100);
+    m.write(transport.CONFIG_OFFSET + regs.CONFIG_ACTUAL_OFFSET, 60);
+    expect(m.device.actualPages).toBe(60);
+    // Only that field is the driver's.
+    m.write(transport.CONFIG_OFFSET + regs.CONFIG_TARGET_OFFSET, 7);
+    m.device.setTarget(40);
+    expect(m.config(regs.CONFIG_TARGET_OFFSET)).toBe(40);
+    expect(m.config(regs.CONFIG_ACTUAL_OFFSET)).toBe(60);
+    expect(m.read(transport.INTERRUPT_STATUS_OFFSET) & 2).toBe(2);
+  });
+
+  it("reclaims pages that the driver gives, in as few ranges as they make", () => {
+    const m = new BalloonMachine();
+    m.give(0, 200, 201, 202, 210, 209, 208);
+    expect(m.reclaimed).toEqual([
+      [200 * PAGE, 3 * PAGE],
+      [208 * PAGE, 3 * PAGE],
+    ]);
+    expect(m.rings[0].takeUsed()).toHaveLength(1);
+    m.give(1, 200, 201);
+    expect(m.reclaimed).toHaveLength(2);
+    expect(m.device.metrics).toMatchObject({ inflate_count: 1, deflate_count: 1, event_fails: 0 });
+  });
+
+  it("leaves alone and counts what lies in no memory, and half a page number", () => {
+    const m = new BalloonMachine();
+    m.give(0, 255, 256, 0xffff_ffff);
+    expect(m.reclaimed).toEqual([[255 * PAGE, PAGE]]);
+    expect(m.device.metrics.event_fails).toBe(2);
+    m.rings[0].add({ address: DATA, length: 6 });
+    m.kick(0);
+    expect(m.device.metrics.event_fails).toBe(3);
+    expect(m.faults).toEqual([]);
+  });
+
+  it("counts what the host refuses", () => {
+    const m = new BalloonMachine({}, [640 * KIB]);
+    m.rings[4].add({ address: 640 * KIB, length: 64 * KIB, writable: true });
+    m.kick(4);
+    expect(m.device.metrics).toMatchObject({
+      free_page_report_count: 1,
+      free_page_report_freed: 0,
+      free_page_report_fails: 1,
+    });
+  });
+
+  it("keeps a buffer for statistics, and gives it back to have it filled", () => {
+    const m = new BalloonMachine();
+    const put = (value: number) => {
+      const bytes = new DataView(new ArrayBuffer(2 * regs.STATISTIC_BYTES));
+      bytes.setUint16(0, 4, true);
+      bytes.setBigUint64(2, BigInt(value), true);
+      bytes.setUint16(10, 999, true);
+      m.memory.write(DATA, new Uint8Array(bytes.buffer));
+      m.rings[2].add({ address: DATA, length: bytes.byteLength });
+      m.kick(2);
+    };
+    put(1000);
+    expect(m.device.statistics).toEqual({ free_memory: 1000 });
+    expect(m.rings[2].takeUsed()).toEqual([]);
+    m.device.requestStatistics();
+    expect(m.rings[2].takeUsed()).toHaveLength(1);
+    // The driver owes us an answer: nothing to give back.
+    m.device.requestStatistics();
+    expect(m.rings[2].takeUsed()).toEqual([]);
+    put(2000);
+    expect(m.device.statistics).toEqual({ free_memory: 2000 });
+    expect(m.device.metrics.stats_updates_count).toBe(2);
+  });
+
+  it("takes free pages of the run it asked for only, and ends the run when the driver is through", () => {
+    const m = new BalloonMachine();
+    const hint = (command: number) => {
+      m.memory.writeU32(DATA, command);
+      m.rings[3].add({ address: DATA, length: 4 });
+      m.kick(3);
+    };
+    const lend = (address: number) => {
+      m.rings[3].add({ address, length: 16 * KIB, writable: true });
+      m.kick(3);
+    };
+    m.device.startHinting(true);
+    const command = m.config(regs.CONFIG_HINT_COMMAND_OFFSET);
+    expect(command).toBe(regs.HINT_FIRST);
+    lend(640 * KIB);
+    expect(m.reclaimed).toEqual([]);
+    hint(command);
+    lend(640 * KIB);
+    expect(m.reclaimed).toEqual([[640 * KIB, 16 * KIB]]);
+    hint(regs.HINT_STOP);
+    expect(m.config(regs.CONFIG_HINT_COMMAND_OFFSET)).toBe(regs.HINT_DONE);
+    expect(m.device.hinting).toEqual({ hostCommand: 1, guestCommand: 0 });
+    m.device.startHinting(false);
+    hint(m.config(regs.CONFIG_HINT_COMMAND_OFFSET));
+    hint(regs.HINT_STOP);
+    expect(m.config(regs.CONFIG_HINT_COMMAND_OFFSET)).toBe(3);
+    m.device.stopHinting();
+    expect(m.device.hinting.hostCommand).toBe(regs.HINT_DONE);
+  });
+
+  it("forgets its driver at a reset", () => {
+    const m = new BalloonMachine();
+    m.write(transport.CONFIG_OFFSET + regs.CONFIG_ACTUAL_OFFSET, 60);
+    m.reset();
+    expect(m.device.actualPages).toBe(0);
+    m.device.requestStatistics();
+    expect(m.faults).toEqual([]);
+  });
+});
+
+describe("PageRanges", () => {
+  it("gives back exactly the pages in memory that were added, each range in one region", () => {
+    const memory = createMemory(MIB);
+    const piece = fc.record({ address: fc.nat(2 * MIB), bytes: fc.nat(64 * KIB) });
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 400 }), (pieces) => {
+        const given = new Set<number>();
+        const ranges = new PageRanges(memory, {
+          reclaim(starts, lengths, count) {
+            let sum = 0;
+            for (let range = 0; range < count; range++) {
+              expect(memory.contains(starts[range], lengths[range])).toBe(true);
+              expect([starts[range] % PAGE, lengths[range] % PAGE]).toEqual([0, 0]);
+              for (let at = 0; at < lengths[range]; at += PAGE) given.add(starts[range] + at);
+              sum += lengths[range];
+            }
+            return sum;
+          },
+        });
+        const expected = new Set<number>();
+        for (const { address, bytes } of pieces) {
+          ranges.add(address, bytes);
+          const first = Math.ceil(address / PAGE) * PAGE;
+          const end = Math.floor((address + bytes) / PAGE) * PAGE;
+          if (end > MIB) continue;
+          for (let at = first; at < end; at += PAGE) expected.add(at);
+        }
+        ranges.flush();
+        expect(given).toEqual(expected);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
