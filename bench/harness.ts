@@ -22,7 +22,7 @@ export interface Spread {
 /** One line of a result file. */
 export interface Measure {
   readonly name: string;
-  readonly unit: "us" | "ms" | "MiB" | "per second" | "percent";
+  readonly unit: "ns" | "us" | "ms" | "MiB" | "per second" | "percent";
   readonly ours: number;
   /** Least and greatest of the rounds. */
   readonly oursSpread: readonly [number, number];

@@ -11,6 +11,9 @@ const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 export const GUEST = here("guest");
 const BARE_KVM = here("bare-kvm");
 
+/** A program of peers/ that run.mjs built. */
+export const peerProgram = here;
+
 /** Memory of every guest here. */
 export const MEMORY_MIB = 128;
 

@@ -61,6 +61,7 @@ compile(sourcesOf("bench/guest", /\.[cS]$/), "guest", [
   "-Wl,-T,bench/guest/guest.ld",
 ]);
 compile(["bench/peers/bare-kvm.c"], "bare-kvm", []);
+compile(["bench/peers/trace-cost.c"], "trace-cost", []);
 await build({
   absWorkingDir: root,
   entryPoints: ["bench/main.ts", ...sourcesOf("bench/subjects", /\.ts$/)],

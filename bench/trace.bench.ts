@@ -1,37 +1,81 @@
 /**
- * Exits streamed: what readers of the trace ring cost the guest, and what they lose.
+ * Exits streamed: what a trace record costs, what watchers cost the guest, and what they lose.
+ *
+ * The record beside the same loop without one, in C. Then a guest that does nothing but exit, from ring 0, where
+ * exits are the fastest that this host can have: nobody watching is the peer of every other phase of its run.
  */
-import type { GuestReport } from "./guest-report.js";
-import { alternate, type BenchOptions, type Measure, measureAlone } from "./harness.js";
-import { GUEST, subject, tscPerUs } from "./monitors.js";
+import { execFileSync } from "node:child_process";
+import { type BenchOptions, compare, type Measure, measureAlone } from "./harness.js";
+import { GUEST, peerProgram, subject } from "./monitors.js";
 import { execute } from "./process.js";
-import type { WatchedExits } from "./subjects/watched-exits.js";
+import type { StreamPhase } from "./subjects/streamed-exits.js";
 
-const WATCHERS = [0, 1, 10];
+/** Twice what a full run takes, ms. */
+const TIMEOUT_MS = 600_000;
 
 export async function benchTrace({ smoke }: BenchOptions): Promise<Measure[]> {
-  const run = async (watchers: number) => {
-    const command = subject("watched-exits", GUEST, smoke ? "200" : "10000", String(watchers));
-    return JSON.parse((await execute(command)).stdout) as WatchedExits;
+  const inProcess = smoke ? ["1", "150"] : ["7", "2000"];
+  const overSocket = smoke ? ["1", "300", "1000"] : ["5", "2000", "60000"];
+  return [
+    ...recordMeasures(smoke ? "1" : "15"),
+    ...phaseMeasures("trace", await phases("streamed-exits", inProcess)),
+    ...phaseMeasures("trace over a WebSocket", await phases("socket-exits", overSocket)),
+  ];
+}
+
+interface RecordRound {
+  readonly untracedNs: number;
+  readonly tracedNs: number;
+  readonly watchedNs: number;
+}
+
+/** Of the run loop alone, around a KVM_RUN that returns at once. */
+function recordMeasures(rounds: string): Measure[] {
+  const output = execFileSync(peerProgram("trace-cost"), [rounds], { encoding: "utf8" });
+  const all = output
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as RecordRound);
+  const untraced = all.map(({ untracedNs }) => untracedNs);
+  const above = (of: (round: RecordRound) => number) => all.map((r) => of(r) - r.untracedNs);
+  const unit = "ns";
+  return [
+    measureAlone({ name: "trace: the loop without records, an exit", unit }, untraced),
+    measureAlone(
+      { name: "trace: a record, nobody watches", unit, budget: 20 },
+      above(({ tracedNs }) => tracedNs),
+    ),
+    measureAlone(
+      { name: "trace: a record with times and RIP", unit },
+      above(({ watchedNs }) => watchedNs),
+    ),
+  ];
+}
+
+async function phases(name: string, options: readonly string[]): Promise<StreamPhase[]> {
+  const { stdout } = await execute(subject(name, GUEST, ...options), { timeoutMs: TIMEOUT_MS });
+  return JSON.parse(stdout) as StreamPhase[];
+}
+
+/** The rates of all phases beside that of the first, where nobody watches. */
+function phaseMeasures(title: string, all: readonly StreamPhase[]): Measure[] {
+  const names = [...new Set(all.map(({ name }) => name))];
+  const of = (name: string, value: (phase: StreamPhase) => number) =>
+    all.filter((phase) => phase.name === name).map(value);
+  const [unwatched] = names;
+  const unit = "per second";
+  const beside = (name: string, what: string, value: (phase: StreamPhase) => number) => {
+    const peers = new Map(name === unwatched ? [] : [[unwatched, of(unwatched, value)]]);
+    return compare({ name: `${title}: ${name}, ${what}`, unit }, of(name, value), peers);
   };
-  const runs = await alternate(
-    smoke ? 1 : 7,
-    new Map(WATCHERS.map((watchers) => [String(watchers), () => run(watchers)] as const)),
-  );
-  const perUs = tscPerUs();
-  return WATCHERS.flatMap((watchers) => {
-    const results = runs.get(String(watchers)) ?? [];
-    const rates = results.map(({ report }) => {
-      const { ticks } = JSON.parse(report) as GuestReport;
-      return (ticks.n * perUs * 1e6) / ticks.total;
-    });
-    const lost = results.map(({ seen, lost }) => (100 * lost) / Math.max(1, seen + lost));
-    const title = `trace: ${watchers} watchers`;
-    const rate = measureAlone({ name: `${title}, exits`, unit: "per second" }, rates);
-    if (watchers === 0) return [rate];
-    return [
-      rate,
-      measureAlone({ name: `${title}, records lost`, unit: "percent", budget: 5 }, lost),
+  return names.flatMap((name) => {
+    const rates = [
+      ...beside(name, "exits", ({ exitsPerSecond }) => exitsPerSecond),
+      ...beside(name, "exits of vCPU time", ({ exitsPerCpuSecond }) => exitsPerCpuSecond),
     ];
+    if (name.startsWith("no")) return rates;
+    const lost = of(name, ({ lostPercent }) => lostPercent);
+    const kind = { name: `${title}: ${name}, lost`, unit: "percent", budget: 5 } as const;
+    return [...rates, measureAlone(kind, lost)];
   });
 }

@@ -2,12 +2,13 @@
  * The bench guest: finds its job on the command line, runs the loop, reports one line of JSON on
  * COM1, ends.
  *
- *   bench=mmio-read | mmio-write | pio-read | pio-write | clock | queue | idle | start
+ *   bench=mmio-read | mmio-write | pio-read | pio-write | clock | queue | idle | start | forever
  *   n=20000  ring=3  depth=1  bytes=64  end=report | i8042 | triple
  *   virtio_mmio.device=4K@0xc0001000:5
  *
  * `clock` measures nothing but two reads of the TSC, so that a reader knows what the others contain
- * of it. `idle` halts for good, `start` ends at once. A tenth of `n` operations run first,
+ * of it. `idle` halts for good, `start` ends at once, `forever` writes without a
+ * clock until it is ended. A tenth of `n` operations run first,
  * unmeasured.
  */
 #include "guest.h"
@@ -99,6 +100,13 @@ static void measure_pio_write(void) {
   LOOP(outb(COM1_SCRATCH, 0x5a));
 }
 
+/* As many exits as there can be, until the machine is ended. */
+static void write_forever(void) {
+  uint64_t address = job.window[0].base + MMIO_QUEUE_SEL;
+  for (;;)
+    mmio_write(address, 0);
+}
+
 static void measure_clock(void) {
   LOOP((void)0);
 }
@@ -110,6 +118,7 @@ static const struct {
     {"mmio-read", measure_mmio_read}, {"mmio-write", measure_mmio_write},
     {"pio-read", measure_pio_read},   {"pio-write", measure_pio_write},
     {"clock", measure_clock},         {"queue", queue_measure},
+    {"forever", write_forever},
 };
 
 static void execute_ud2(void) {
