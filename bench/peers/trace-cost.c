@@ -1,7 +1,7 @@
 /*
  * What a trace record costs: the run loop as it is built, around a KVM_RUN that returns at once,
- * and the same loop without records. Prints nanoseconds for each exit, one JSON object a round, in
- * turn.
+ * and the same loop without records. Prints nanoseconds of processor time for each exit, one JSON
+ * object a round, in turn.
  *
  * A loop of a thousand exits without a guest has everything in its caches: this is the least a
  * record costs.
