@@ -4,9 +4,11 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { GuestAgent } from "../../../src/actors/agent/guest-agent.js";
 import { encodeFrame, encodePath, FRAME, FrameReader } from "../../../src/actors/agent/protocol.js";
 import { EstaloClient } from "../../../src/api/client/client.js";
 import { openAgent } from "../../../src/api/v1/agent-socket.js";
+import { EstaloError } from "../../../src/errors.js";
 import { AgentProcess } from "../../support/agent-process.js";
 import { DoorHost } from "../../support/door-host.js";
 import { FakePeer } from "../../support/fake-peer.js";
@@ -115,6 +117,22 @@ describe("the verbs", () => {
       stderr: "nothing-like-it: No such file or directory\n",
     });
     expect((await estalo("exec", "-t", "web", "tty")).stdout).toMatch(/^\/dev\/pts\/\d+\r\n$/);
+  });
+
+  it("exec ends by a signal while it waits for a guest that is not up", async () => {
+    const machine = host.fleet.machine(host.fleet.get("mute").id);
+    const refused = new EstaloError("ERR_ESTALO_VSOCK", "no");
+    const agent = new GuestAgent(() => Promise.reject(refused));
+    let isAsked = false;
+    const openStream = (signal?: AbortSignal) => {
+      isAsked = true;
+      return agent.openStream(signal);
+    };
+    Object.assign(machine.devices, { vsock: { agent: { openStream } } });
+    const running = estalo("exec", "mute", "true");
+    await vi.waitUntil(() => isAsked, { timeout: 20_000 });
+    process.emit("SIGTERM", "SIGTERM");
+    expect((await running).status).toBe(143);
   });
 
   it("cp copies in and out", async () => {

@@ -2,6 +2,7 @@
  * `estalo exec` and `estalo cp`: programs in a microVM's guest and files in and out of it, by its agent.
  */
 import { once } from "node:events";
+import { constants } from "node:os";
 import type { Readable, Writable } from "node:stream";
 import type { ReadStream } from "node:tty";
 import type { GuestProcess } from "../../actors/agent/process.js";
@@ -11,6 +12,7 @@ import { type FleetCall, withMicrovm, writeJson } from "./call.js";
 
 /** A microVM and a path in its guest; a word with a slash before the colon is a path of ours. */
 const GUEST_PATH = /^([A-Za-z0-9_.-]{1,64}):(.+)$/s;
+const SIGNAL_STATUS = 128;
 const PASSED_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
 
 function usage({ verb }: FleetCall, what: string) {
@@ -31,7 +33,9 @@ export async function exec(call: FleetCall): Promise<number> {
   const size = () => ({ rows: stdout.rows || 24, columns: stdout.columns || 80 });
   const cwd = values.get("workdir")?.[0];
   const user = values.get("user")?.[0];
+  const waiting = new AbortController();
   const program = client.agent(id).exec(command, {
+    signal: waiting.signal,
     env: environmentOf(call, values.get("env") ?? []),
     stdin: switches.has("interactive") ? "pipe" : new Uint8Array(0),
     ...(cwd === undefined ? {} : { cwd }),
@@ -43,21 +47,27 @@ export async function exec(call: FleetCall): Promise<number> {
       ? new RawMode(stdin as ReadStream)
       : undefined;
   const resize = () => void program.resize(size()).catch(() => {});
-  const pass = (signal: NodeJS.Signals) => void program.kill(signal).catch(() => {});
+  // Until it has started there is nothing to signal, but for our waiting for it.
+  let pass = (signal: NodeJS.Signals) => waiting.abort(signal);
+  const onSignal = (signal: NodeJS.Signals) => pass(signal);
   const streams = [show(program.stdout, stdout), show(program.stderr, process.stderr)];
   if (tty) process.on("SIGWINCH", resize);
-  for (const signal of PASSED_SIGNALS) process.on(signal, pass);
+  for (const signal of PASSED_SIGNALS) process.on(signal, onSignal);
   try {
     await program.pid;
+    pass = (signal) => void program.kill(signal).catch(() => {});
     raw?.enter();
     if (switches.has("interactive")) feed(program);
     const { exitCode } = await program;
     await Promise.all(streams);
     return exitCode;
+  } catch (error) {
+    if (!waiting.signal.aborted) throw error;
+    return SIGNAL_STATUS + constants.signals[waiting.signal.reason as NodeJS.Signals];
   } finally {
     raw?.leave();
     process.off("SIGWINCH", resize);
-    for (const signal of PASSED_SIGNALS) process.off(signal, pass);
+    for (const signal of PASSED_SIGNALS) process.off(signal, onSignal);
     // Nothing keeps us for the user's next key.
     if (switches.has("interactive")) stdin.destroy();
   }
