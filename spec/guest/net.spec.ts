@@ -1,8 +1,13 @@
 /**
- * The network device with Linux' driver: a guest on a tap, and programs of a network namespace as its only
- * neighbours.
+ * The network device with Linux' driver: a guest on a tap, with programs of a network namespace as its only
+ * neighbours; and one on a user's network, whose only peer is this process.
  */
 import { execFileSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { MicroVm } from "estalo";
@@ -18,6 +23,9 @@ const connectionBytes = 2048;
 
 const network = NetNamespace.make();
 if (network === undefined) console.warn("spec/guest/net.spec.ts is skipped: no root to make a tap");
+
+// Here, so that it goes also when its specs are filtered out.
+afterAll(() => network?.[Symbol.dispose]());
 
 const [SUM_PORT, STREAM_PORT, ECHO_PORT] = [5001, 5002, 5003];
 /** The host's end of spec/guest/programs/net-stream.c. */
@@ -65,7 +73,6 @@ describe.skipIf(network === undefined)("a guest on a tap (needs root to make one
   });
   afterAll(async () => {
     await vm?.kill();
-    network?.[Symbol.dispose]();
   });
 
   const counters = () => vm.metrics.networkInterfaces.net0;
@@ -128,5 +135,37 @@ describe.skipIf(network === undefined)("a guest on a tap (needs root to make one
   it("counted no frame that it lost to a mistake", () => {
     expect(counters()).toMatchObject({ tx_malformed_frames: 0, tx_spoofed_mac_count: 0 });
     expect(counters().rx_packets_count).toBeGreaterThan(10);
+  });
+});
+
+/** passt has to be there, and takes nothing but a host with a default route. */
+const passtIsUsable =
+  (process.env.PATH ?? "").split(":").some((folder) => existsSync(join(folder, "passt"))) &&
+  /^\S+\t00000000\t/m.test(readFileSync("/proc/net/route", "utf8"));
+if (!passtIsUsable) console.warn("spec/guest/net.spec.ts: no passt, or no default route");
+
+describe.skipIf(!passtIsUsable)("a guest on a user's network (needs passt and a route)", () => {
+  it("has an address by DHCP, fetches a file, and is reached through a forward", async () => {
+    const bytes = randomBytes(32_768);
+    const server = createServer((_request, response) => void response.end(bytes));
+    await once(server.listen(0, "127.0.0.1"), "listening");
+    const { port } = server.address() as AddressInfo;
+    const spare = createServer().listen(0, "127.0.0.1");
+    await once(spare, "listening");
+    const hostPort = (spare.address() as AddressInfo).port;
+    spare.close();
+    const user = { hostLoopback: true, forwards: [{ hostPort, guestPort: 80 }] };
+    await using vm = await MicroVm.create({ memoryMib: 256, networkInterfaces: [{ user }] });
+    const guest = new GuestShell(vm);
+    await vm.start();
+    await guest.ready(/# (.\[6n)?$/);
+    await guest.run("until ip addr show eth0 | grep -q 10.0.2.15/24; do sleep 1; done");
+    const { output } = await guest.run(`wget -q -O - http://10.0.2.2:${port}/ | sha256sum`);
+    expect(output).toBe(`${createHash("sha256").update(bytes).digest("hex")}  -\n`);
+    server.close();
+    await guest.run("mkdir -p /tmp/www; echo from the guest > /tmp/www/file");
+    await guest.run("httpd -p 80 -h /tmp/www");
+    const answer = await fetch(`http://127.0.0.1:${hostPort}/file`);
+    expect(await answer.text()).toBe("from the guest\n");
   });
 });
