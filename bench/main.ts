@@ -1,5 +1,5 @@
 /**
- * The benches' entry: `npm run bench -- [--smoke] [exits queues starts memory trace api events vmm limiters]`.
+ * The benches' entry: `npm run bench -- [--smoke] [exits queues starts memory trace api jail events vmm limiters]`.
  *
  * Prints each measure when it is there, and writes all of them to bench/results/ (a full run) or build/bench/
  * (a part of it, or a smoke run). Ends with status 1 when a bench could not run; never for a figure.
@@ -10,6 +10,7 @@ import { benchApi } from "./api.bench.js";
 import { benchEvents } from "./events.bench.js";
 import { benchExits } from "./exit.bench.js";
 import type { BenchOptions, Measure } from "./harness.js";
+import { benchJails } from "./jail.bench.js";
 import { benchLimiters } from "./limiter.bench.js";
 import { benchMemory } from "./memory.bench.js";
 import { benchQueues } from "./queue.bench.js";
@@ -24,6 +25,7 @@ const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Measur
   memory: benchMemory,
   trace: benchTrace,
   api: benchApi,
+  jail: benchJails,
   events: benchEvents,
   vmm: benchVmm,
   limiters: benchLimiters,

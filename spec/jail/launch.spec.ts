@@ -233,6 +233,27 @@ describe.runIf(isRoot)("a way into a jail that fails (needs root)", () => {
   });
 });
 
+describe.runIf(isRoot)("bin/jailer (needs root)", () => {
+  const bin = (name: string) => new URL(`../../bin/${name}`, import.meta.url).pathname;
+
+  it("becomes firecracker, with the caller's standard streams", async () => {
+    const base = makeBase();
+    const words = ["--id", "one", "--exec-file", bin("firecracker"), "--uid", `${JAIL_USER}`];
+    const more = ["--gid", `${JAIL_USER}`, "--chroot-base-dir", base, "--clean", "--", "--version"];
+    const text = execFileSync(process.execPath, [bin("jailer"), ...words, ...more], {
+      encoding: "utf8",
+    });
+    expect(text).toMatch(/^Firecracker v\d+\.\d+\.\d+\n/);
+    await waitUntilEmpty(base);
+  });
+
+  it("says what is wrong with its command line", () => {
+    const run = () =>
+      execFileSync(process.execPath, [bin("jailer"), "--id", "a"], { stdio: "pipe" });
+    expect(run).toThrowError(/Argument 'exec-file' required, but not found/);
+  });
+});
+
 describe.runIf(isRoot)("taking a jail away (needs root)", () => {
   it("follows no link out of it", async () => {
     const base = makeBase();

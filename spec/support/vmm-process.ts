@@ -30,6 +30,8 @@ export interface VmmProcessOptions {
   readonly cwd?: string;
   /** A descriptor that becomes its standard input. Default: none. */
   readonly stdin?: number;
+  /** What is started instead: a jailer, that becomes it. */
+  readonly program?: string;
 }
 
 /** One process. Kill it, whatever happened: `using`. */
@@ -42,7 +44,7 @@ export class VmmProcess implements Disposable {
 
   constructor(args: readonly string[], options: VmmProcessOptions = {}) {
     this.#socket = options.socket ?? "";
-    this.child = spawn(FIRECRACKER, args, {
+    this.child = spawn(options.program ?? FIRECRACKER, args, {
       stdio: [options.stdin ?? "ignore", "pipe", "pipe"],
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });

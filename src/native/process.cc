@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <fcntl.h>
 #include <link.h>
 #include <string>
 #include <unistd.h>
@@ -53,6 +54,9 @@ void Execute(const Napi::CallbackInfo& info) {
   sigset_t none;
   sigemptyset(&none);
   pthread_sigmask(SIG_SETMASK, &none, nullptr);
+  // Node.js lets no program that it starts have its standard streams by themselves.
+  for (int stream = 0; stream < 3; stream++)
+    fcntl(stream, F_SETFD, 0);
   execve(file.c_str(), word_pointers.data(), environment_pointers.data());
   ThrowErrno(info.Env(), "execve", errno);
 }

@@ -76,6 +76,9 @@ describe("defaultFilters", () => {
     expect(answer("process", "kill", 1n)).toBe("trap");
     expect(answer("process", "tgkill", 1n, 1n)).toBe("trap");
     expect(answer("process", "ioctl", 3n, 0xae80n)).toBe("allow");
+    // SIOCGIFINDEX and TUNSETIFF open a tap; TIOCSTI types for the user.
+    expect(answer("process", "ioctl", 3n, 0x8933n)).toBe("allow");
+    expect(answer("process", "ioctl", 3n, 0x4004_54can)).toBe("allow");
     expect(answer("process", "ioctl", 0n, 0x5412n)).toBe("trap");
     expect(answer("process", "mmap", 0n, 4096n, 3n)).toBe("allow");
     expect(answer("process", "mmap", 0n, 4096n, 5n)).toBe("trap");

@@ -28,7 +28,7 @@ const CLONE_THREAD = 0x1_0000n;
 const PROT_EXEC = 4n;
 const SECCOMP_SET_MODE_FILTER = 1n;
 
-/** Linux headers: asm-generic/ioctls.h, linux/if_tun.h, linux/fs.h. */
+/** Linux headers: asm-generic/ioctls.h, linux/sockios.h, linux/if_tun.h, linux/fs.h. */
 const IOCTLS = {
   TCGETS: 0x5401n,
   TCSETS: 0x5402n,
@@ -38,6 +38,7 @@ const IOCTLS = {
   FIONREAD: 0x541bn,
   FIONBIO: 0x5421n,
   FIOCLEX: 0x5451n,
+  SIOCGIFINDEX: 0x8933n,
   TUNSETIFF: 0x4004_54can,
   TUNSETOFFLOAD: 0x4004_54d0n,
   TUNGETIFF: 0x8004_54d2n,

@@ -42,6 +42,14 @@ void jail_fail(const char* operation, const char* object) {
   exit(1);
 }
 
+/* What we open must not become a standard stream of the program. */
+static void open_standard_streams(void) {
+  for (int stream = 0; stream < 3; stream++) {
+    if (fcntl(stream, F_GETFD) < 0 && open("/dev/null", O_RDWR) != stream)
+      jail_fail("open as a standard stream", "/dev/null");
+  }
+}
+
 static void open_handles(const struct jail_plan* plan) {
   handles.null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (handles.null < 0) jail_fail("open", "/dev/null");
@@ -120,18 +128,27 @@ static void write_pid_files(const struct jail_plan* plan, pid_t pid) {
 /* Forks, and the parent ends with the status of the way in, once exec or a failure decided it. */
 static void leave_to_child(int flags, const struct jail_plan* plan) {
   int way[2];
+  int go[2];
   char message[MESSAGE_BYTES];
-  if (way_count >= WAYS_MAX || pipe2(way, O_CLOEXEC) < 0) jail_fail("pipe", "child");
+  if (way_count >= WAYS_MAX || pipe2(way, O_CLOEXEC) < 0 || pipe2(go, O_CLOEXEC) < 0)
+    jail_fail("pipe", "child");
   pid_t child = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
   if (child < 0) jail_fail("clone", "child");
   if (child == 0) {
     close(way[0]);
+    close(go[1]);
     ways[way_count++] = way[1];
+    /* Not before the PID files are written: its failure removes the folder. */
+    while (read(go[0], message, 1) < 0 && errno == EINTR) {
+    }
+    close(go[0]);
     return;
   }
   close(way[1]);
   child_to_kill = child;
+  close(go[0]);
   if (flags & CLONE_NEWPID) write_pid_files(plan, child);
+  close(go[1]);
   /* The caretaker's pipe ends with its last holder. */
   close(handles.status);
   handles.status = -1;
@@ -182,6 +199,7 @@ int main(int argc, char** argv) {
     fprintf(stderr, "estalo-jail is a part of estalo: estalo jail --help\n");
     return 2;
   }
+  open_standard_streams();
   /* Nothing that was inherited goes in, nor along with the caretaker. */
   if (close_range(3, ~0u, CLOSE_RANGE_UNSHARE) < 0) jail_fail("close_range", "descriptors");
   jail_read_plan(argv + 2, &plan);

@@ -1,0 +1,105 @@
+/** Limits of a jail hold: a fork bomb, a memory hog and a full disk harm nobody else. */
+import { execFileSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import {
+  hostTraces,
+  inJail,
+  isRoot,
+  jailOptions,
+  makeBase,
+  startJail,
+  until,
+} from "../support/jails.js";
+
+const hierarchies = readFileSync("/proc/mounts", "utf8");
+const hasV1 =
+  / cgroup [^\n]*\bpids\b/.test(hierarchies) && / cgroup [^\n]*\bmemory\b/.test(hierarchies);
+const hasV2 = hierarchies.includes(" cgroup2 ");
+const HEADERS = join(dirname(dirname(process.execPath)), "include/node");
+const canBuild = existsSync(join(HEADERS, "node_api.h")) && existsSync("/usr/bin/cc");
+const PARENT = "estalo-spec-limits";
+
+/** Removes the parent group, which is empty by then. */
+function forgetParent(): void {
+  onTestFinished(async () => {
+    await until(() => hostTraces().cgroups.length === 0, "no control groups left");
+  });
+}
+
+describe.runIf(isRoot && hasV1)("a jail's control groups (need root and cgroup version 1)", () => {
+  it.runIf(canBuild)("stop a fork bomb, and end what it made (needs a C compiler)", async () => {
+    const base = makeBase();
+    forgetParent();
+    const folder = mkdtempSync(join(tmpdir(), "estalo-plant-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const source = new URL("../support/plant.c", import.meta.url).pathname;
+    const plant = join(folder, "plant.node");
+    execFileSync("cc", ["-shared", "-fPIC", "-I", HEADERS, source, "-o", plant]);
+    mkdirSync(join(base, "node/one/root"), { recursive: true });
+    copyFileSync(plant, join(base, "node/one/root/plant.node"));
+    // 57 is fork, 34 pause: what is made stays.
+    const code = `const { call } = require("/plant.node"); let made = 0, result = 0;
+      while (made < 500 && (result = call(57)) > 0) made++;
+      if (result === 0) for (;;) call(34);
+      require("node:fs").writeSync(1, JSON.stringify([made, result]));
+      process.reallyExit(0)`;
+    const options = { cgroups: ["pids.max=40"], parentCgroup: PARENT };
+    const [made, result] = await inJail<number[]>(code, jailOptions(base, options));
+    expect(result).toBe(-11);
+    expect(made).toBeGreaterThan(0);
+    expect(made).toBeLessThan(40);
+  });
+
+  it("end a memory hog, and nothing else", async () => {
+    const base = makeBase();
+    forgetParent();
+    const code = "const all = []; for (;;) all.push(Buffer.alloc(1 << 20, 1))";
+    const limit = "memory.limit_in_bytes=100663296";
+    const jail = startJail(code, jailOptions(base, { cgroups: [limit], parentCgroup: PARENT }));
+    const { status, signal } = await jail.ended;
+    expect([status, signal]).toEqual([null, "SIGKILL"]);
+  });
+});
+
+describe.runIf(isRoot && hasV2)("a jail's parent group (needs root and cgroup version 2)", () => {
+  it("is joined when there is nothing to set", async () => {
+    const base = makeBase();
+    const mount = /^\S+ (\S+) cgroup2 /m.exec(hierarchies)?.[1] as string;
+    const parent = join(mount, PARENT);
+    mkdirSync(parent);
+    onTestFinished(() => until(() => remove(parent), "the parent is empty"));
+    const options = jailOptions(base, { cgroupVersion: "2", parentCgroup: PARENT });
+    const { child } = startJail("setInterval(() => {}, 1000)", options);
+    const procs = () => readFileSync(join(parent, "cgroup.procs"), "utf8").trim();
+    await until(() => procs() === `${child.pid}`, "it is in the group");
+    child.kill("SIGKILL");
+  });
+});
+
+describe.runIf(isRoot)("a jail's disk (needs root)", () => {
+  it("may be full without harm", async () => {
+    const base = makeBase();
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "estalo-jails", base]);
+    onTestFinished(() => void execFileSync("umount", ["-l", base]));
+    const code = `const fs = require("node:fs"); let error;
+      try { for (let i = 0; ; i++) fs.writeFileSync("/run/" + i, Buffer.alloc(65536)) }
+      catch (e) { error = e.code } console.log(JSON.stringify(error))`;
+    const options = jailOptions(base, { cleans: false });
+    expect(await inJail<string>(code, options)).toBe("ENOSPC");
+    // Another start finds no room either, says so, and the first can be taken away.
+    const second = await inJail<string>(code, options).catch((error: Error) => error.message);
+    expect(second).toMatch(/ENOSPC|No space left/);
+  });
+});
+
+function remove(folder: string): boolean {
+  try {
+    execFileSync("rmdir", [folder], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
