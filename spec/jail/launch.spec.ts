@@ -1,6 +1,9 @@
 /** The launcher: what a program finds in its jail, and what is left of a jail. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import {
+  chmodSync,
+  chownSync,
+  cpSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -14,6 +17,7 @@ import {
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { makePlan } from "../../src/jail/plan.js";
+import { findProgram, packageFolder } from "../../src/jail/program.js";
 import {
   hostTraces,
   inJail,
@@ -251,6 +255,43 @@ describe.runIf(isRoot)("bin/jailer (needs root)", () => {
     const run = () =>
       execFileSync(process.execPath, [bin("jailer"), "--id", "a"], { stdio: "pipe" });
     expect(run).toThrowError(/Argument 'exec-file' required, but not found/);
+  });
+});
+
+describe.runIf(isRoot)("a jail without root (the spec needs root to become nobody)", () => {
+  const NOBODY = 65_534;
+
+  it("has what its user may use, says what not, and leaves nothing", async () => {
+    const base = makeBase();
+    const home = join(base, "package");
+    for (const name of ["bin", "dist", "package.json"]) {
+      cpSync(join(packageFolder(), name), join(home, name), { recursive: true });
+    }
+    const server = findProgram(process.execPath).binds.at(-1)?.source as string;
+    cpSync(server, join(home, "node_modules/uWebSockets.js"), { recursive: true });
+    const jails = join(base, "jails");
+    mkdirSync(jails);
+    chownSync(jails, NOBODY, NOBODY);
+    chmodSync(base, 0o755);
+    const words = ["jail", "--id", "one", "--exec-file", join(home, "bin/firecracker")];
+    const user = ["--uid", `${NOBODY}`, "--gid", `${NOBODY}`, "--chroot-base-dir", jails];
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      [
+        join(home, "bin/estalo.js"),
+        ...words,
+        ...user,
+        "--new-pid-ns",
+        "--clean",
+        "--",
+        "--version",
+      ],
+      { uid: NOBODY, gid: NOBODY, encoding: "utf8" },
+    );
+    // A host may forbid namespaces to users: that is said, and nothing stays either.
+    if (status === 0) expect(stdout).toMatch(/^Firecracker v/);
+    else expect(stderr).toMatch(/Error: estalo jail: unshare user namespace/);
+    await waitUntilEmpty(jails);
   });
 });
 
