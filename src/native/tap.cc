@@ -150,7 +150,9 @@ Napi::Value Tap::Receive(const Napi::CallbackInfo& info) {
   size_t most = std::min(frame_bytes.ElementLength(), frame_buffers.ElementLength());
   uint32_t chain = chains.first;
   size_t frames = 0;
-  while (frames < most && chain < chains.end) {
+  // Frames that do not fit are bounded too: whoever floods the tap gets no more than its turn.
+  size_t lost = 0;
+  while (frames + lost < most && chain < chains.end) {
     segments_.clear();
     size_t room = 0;
     uint32_t last = chain;
@@ -174,6 +176,7 @@ Napi::Value Tap::Receive(const Napi::CallbackInfo& info) {
     auto bytes = static_cast<size_t>(got);
     if (bytes > room) {
       IsLost(EMSGSIZE);
+      lost++;
       continue;
     }
     uint32_t first = chain;

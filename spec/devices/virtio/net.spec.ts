@@ -295,6 +295,16 @@ describe("VirtioNet receiving", () => {
     expect(m.device.metrics.rx_fails).toBe(1);
   });
 
+  it("looks again after a turn in which it only lost frames", () => {
+    const m = NetMachine.started({}, [regs.FEATURE_MRG_RXBUF_BIT]);
+    m.buffers(1526);
+    m.backend.arrive(frame(4000));
+    // Nobody tells of this one: the backend had not been emptied.
+    m.backend.waiting.push(frame(60));
+    m.runDeferred();
+    expect(m.receive.takeUsed().map(({ length }) => length)).toEqual([60]);
+  });
+
   it("waits for buffers, and for as many as a frame may need", () => {
     const m = NetMachine.started();
     m.buffers(...new Array(50).fill(1526));

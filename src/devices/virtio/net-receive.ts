@@ -183,8 +183,11 @@ export class NetReceiver {
       this.#parked = 0;
       this.#parkedEnd = frames;
     }
-    metrics.rx_fails += backend.receiveErrors - failed;
+    const lost = backend.receiveErrors - failed;
+    metrics.rx_fails += lost;
     if (frames > 0) metrics.rx_count++;
+    // Only lost ones: there may be more behind them, of which nobody tells again.
+    else if (lost > 0) this.#net.host.deferQueue(regs.RECEIVE_QUEUE);
     return frames;
   }
 
