@@ -1,6 +1,6 @@
 /*
  * estalo-jail: puts a program into a jail, or takes a jail away. A small single-threaded C program,
- * since namespaces, fork and capabilities are a thread's, and Node.js has many (docs/adr/0030).
+ * since namespaces, fork and capabilities are a thread's, and Node.js has many (docs/adr/0015).
  *
  *   estalo-jail start WORD VALUE… -- PROGRAM ARGUMENT…     (the words: plan.c; written by
  * src/jail/plan.ts) estalo-jail remove WORD VALUE…                         (folder, cgroup, kill)
