@@ -33,15 +33,38 @@ export function gather(
   return copied;
 }
 
+/** As `gather` from all device-readable segments, as many bytes as `out` holds. */
+export function gatherReadable(
+  memory: GuestMemory,
+  chain: DescriptorChain,
+  skip: number,
+  out: Uint8Array,
+): number {
+  return gather(memory, chain, { first: 0, end: chain.firstWritable, skip }, out, out.length);
+}
+
 /**
- * Copies `bytes` into the device-writable segments from their start on; returns how many fitted.
+ * Copies `bytes` into the device-writable segments, starting `skip` bytes in; returns how many
+ * fitted.
  */
-export function scatter(memory: GuestMemory, chain: DescriptorChain, bytes: Uint8Array): number {
+export function scatter(
+  memory: GuestMemory,
+  chain: DescriptorChain,
+  bytes: Uint8Array,
+  skip = 0,
+): number {
+  let left = skip;
   let copied = 0;
   for (let index = chain.firstWritable; index < chain.count && copied < bytes.length; index++) {
-    const count = Math.min(chain.lengths[index], bytes.length - copied);
-    memory.write(chain.addresses[index], bytes.subarray(copied, copied + count));
+    const length = chain.lengths[index];
+    if (left >= length) {
+      left -= length;
+      continue;
+    }
+    const count = Math.min(length - left, bytes.length - copied);
+    memory.write(chain.addresses[index] + left, bytes.subarray(copied, copied + count));
     copied += count;
+    left = 0;
   }
   return copied;
 }

@@ -6,19 +6,11 @@
  *     segments   s0 s1 │ s2 s3 s4 │ s5 │
  *     chains     0       1          2
  */
+import type { FrameSegments } from "../backend.js";
 import type { DescriptorChain } from "./queue.js";
 
-/** Read by a backend; made by a device. */
-export interface ChainSegments {
-  /** Guest-physical address and length of every segment, in RAM (checked). */
-  readonly addresses: Float64Array;
-  readonly lengths: Uint32Array;
-  /** Index after the last segment of each chain. */
-  readonly ends: Uint32Array;
-}
-
 /** A table with room for a queue's chains; filled at its end, emptied from its start. */
-export class ChainTable implements ChainSegments {
+export class ChainTable implements FrameSegments {
   readonly addresses: Float64Array;
   readonly lengths: Uint32Array;
   readonly ends: Uint32Array;

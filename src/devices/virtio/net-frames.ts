@@ -11,33 +11,6 @@ import type { DescriptorChain } from "./queue.js";
 /** Bytes of a frame that a detour sees first: Ethernet, IPv4 or IPv6 and TCP headers. */
 export const START_BYTES = 64;
 
-/**
- * Copies up to `out.length` bytes of the chain's readable segments, starting `skip` bytes in; returns how many.
- */
-export function copyOut(
-  memory: GuestMemory,
-  chain: DescriptorChain,
-  skip: number,
-  out: Uint8Array,
-): number {
-  let copied = 0;
-  let left = skip;
-  for (let index = 0; index < chain.firstWritable && copied < out.length; index++) {
-    const length = chain.lengths[index];
-    if (left >= length) {
-      left -= length;
-      continue;
-    }
-    const count = Math.min(length - left, out.length - copied);
-    for (const part of memory.slices(chain.addresses[index] + left, count)) {
-      out.set(part, copied);
-      copied += part.length;
-    }
-    left = 0;
-  }
-  return copied;
-}
-
 /** Copies bytes into the table's chains from its first on, `skip` bytes in; returns how many fitted. */
 export function copyIn(
   memory: GuestMemory,

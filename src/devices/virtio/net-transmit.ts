@@ -3,11 +3,12 @@
  */
 import type { FrameDetour, NetBackend } from "../backend.js";
 import type { RateLimiter } from "../rate-limiter.js";
+import { gatherReadable } from "./chain-io.js";
 import { ChainTable } from "./chain-table.js";
 import type { VirtioHost } from "./device.js";
 import * as regs from "./net.regs.js";
 import type { NetMetrics } from "./net.state.js";
-import { copyOut, isSpoofed, START_BYTES } from "./net-frames.js";
+import { isSpoofed, START_BYTES } from "./net-frames.js";
 import { DescriptorChain, type VirtQueue } from "./queue.js";
 
 /** What both halves of a device share. */
@@ -124,10 +125,10 @@ export class NetTransmitter {
     if (isSpoofed(host.memory, chain, mac)) metrics.tx_spoofed_mac_count++;
     if (detour?.transmit !== undefined) {
       const frameBytes = chain.readableBytes - regs.HEADER_BYTES;
-      const count = copyOut(host.memory, chain, regs.HEADER_BYTES, this.#start);
+      const count = gatherReadable(host.memory, chain, regs.HEADER_BYTES, this.#start);
       const copy = () => {
         const whole = new Uint8Array(frameBytes);
-        copyOut(host.memory, chain, regs.HEADER_BYTES, whole);
+        gatherReadable(host.memory, chain, regs.HEADER_BYTES, whole);
         // What was decided on is what is taken: the guest may have changed its memory since.
         whole.set(this.#start.subarray(0, count));
         return whole;

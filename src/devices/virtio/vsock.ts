@@ -7,9 +7,9 @@
  * Streams between the guest and context 2, the host; who answers the guest's requests is for the owner to say.
  * Specification: VirtIO 1.2 § 5.10.
  */
+import { gatherReadable, scatter } from "./chain-io.js";
 import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";
 import { featureBits, RING_FEATURES } from "./features.js";
-import { copyOut } from "./net-frames.js";
 import { DescriptorChain, type VirtQueue } from "./queue.js";
 import * as regs from "./vsock.regs.js";
 import { createVsockMetrics, type VsockState } from "./vsock.state.js";
@@ -203,7 +203,7 @@ export class VirtioVsock implements VirtioBack {
     const chain = this.#chain;
     const { memory } = this.#host;
     const payloadBytes = chain.readableBytes - regs.HEADER_BYTES;
-    const whole = copyOut(memory, chain, 0, header.bytes) === regs.HEADER_BYTES;
+    const whole = gatherReadable(memory, chain, 0, header.bytes) === regs.HEADER_BYTES;
     const { length, sourcePort: guestPort, destinationPort: hostPort } = header;
     if (
       !whole ||
@@ -234,7 +234,7 @@ export class VirtioVsock implements VirtioBack {
   #hand(connection: VsockConnection, length: number): void {
     connection.take(this.#header, () => {
       const payload = new Uint8Array(length);
-      copyOut(this.#host.memory, this.#chain, regs.HEADER_BYTES, payload);
+      gatherReadable(this.#host.memory, this.#chain, regs.HEADER_BYTES, payload);
       this.metrics.tx_bytes_count += length;
       return payload;
     });
@@ -285,7 +285,7 @@ export class VirtioVsock implements VirtioBack {
       this.#ready.delete(connection);
       let at = regs.HEADER_BYTES;
       const length = connection.give(header, guestCid, room, (bytes) => {
-        this.#write(at, bytes);
+        scatter(this.#host.memory, this.#chain, bytes, at);
         at += bytes.length;
       });
       // Behind the others: each has its turn.
@@ -297,27 +297,10 @@ export class VirtioVsock implements VirtioBack {
 
   #finishPacket(length: number): number {
     this.#header.setLength(length);
-    this.#write(0, this.#header.bytes);
+    scatter(this.#host.memory, this.#chain, this.#header.bytes, 0);
     this.metrics.rx_packets_count++;
     this.metrics.rx_bytes_count += length;
     return regs.HEADER_BYTES + length;
-  }
-
-  /** Copies bytes into the scratch's writable segments, `skip` bytes in. */
-  #write(skip: number, bytes: Uint8Array): void {
-    const { addresses, lengths, firstWritable, count } = this.#chain;
-    let left = skip;
-    let copied = 0;
-    for (let index = firstWritable; index < count && copied < bytes.length; index++) {
-      if (left >= lengths[index]) {
-        left -= lengths[index];
-        continue;
-      }
-      const part = bytes.subarray(copied, copied + lengths[index] - left);
-      this.#host.memory.write(addresses[index] + left, part);
-      copied += part.length;
-      left = 0;
-    }
   }
 
   #giveEvent(): void {
@@ -329,7 +312,7 @@ export class VirtioVsock implements VirtioBack {
       queue.addUsed(this.#chain.head, 0);
     } else {
       this.#event.fill(regs.EVENT_TRANSPORT_RESET);
-      this.#write(0, this.#event);
+      scatter(this.#host.memory, this.#chain, this.#event, 0);
       queue.addUsed(this.#chain.head, regs.EVENT_BYTES);
     }
     if (queue.publish()) this.#host.interruptQueue(regs.EVENT_QUEUE);
