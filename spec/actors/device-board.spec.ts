@@ -137,7 +137,10 @@ describe("DeviceBoard", () => {
         gsi: layout.DEVICE_GSI_FIRST + 1,
       },
     ]);
-    expect(board.nextGsi).toBe(layout.DEVICE_GSI_FIRST + 2);
+    expect(board.generationGsis).toEqual({
+      vmGenId: layout.DEVICE_GSI_FIRST + 2,
+      vmClock: layout.DEVICE_GSI_FIRST + 3,
+    });
     expect(windows.map(({ device }) => device)).toEqual([0, 1, 2, 3, 4, 5, 6]);
     expect(windows.slice(FIRST_VIRTIO).map(({ start }) => start)).toEqual(
       board.virtioWindows.map(({ base }) => base),
@@ -178,10 +181,11 @@ describe("DeviceBoard", () => {
     }
   });
 
-  it("has an interrupt for each device but one, and refuses more", () => {
-    const most = layout.DEVICE_GSI_LAST - layout.DEVICE_GSI_FIRST;
+  it("has an interrupt for each device but two, and refuses more", () => {
+    const most = layout.DEVICE_GSI_LAST - layout.DEVICE_GSI_FIRST - 1;
     const requests = (count: number) => Array.from({ length: count }, (_, i) => rng(`${i}`));
-    expect(createBench(requests(most)).board.nextGsi).toBe(layout.DEVICE_GSI_LAST);
+    const last = createBench(requests(most)).board.generationGsis.vmClock;
+    expect(last).toBe(layout.DEVICE_GSI_LAST);
     expect(() => new Bench(requests(most + 1))).toThrow(
       expect.objectContaining({ code: "ERR_ESTALO_DEVICE_LIMIT", data: { most, asked: most + 1 } }),
     );

@@ -6,7 +6,7 @@ import { createMemory } from "../support/fake-memory.js";
 import { bzImage, elfKernel, pvhNote, temporaryFiles } from "./kernel-fixtures.js";
 
 const fileOf = temporaryFiles();
-const vmGenId = { id: new Uint8Array(16).fill(7), gsi: 6 };
+const generation = { id: new Uint8Array(16).fill(7), gsis: { vmGenId: 6, vmClock: 7 } };
 const virtioDevices = [{ base: 0xc0001000, gsi: 5 }];
 
 const kernels = {
@@ -28,7 +28,7 @@ describe("prepareBoot", () => {
       root,
       vcpuCount: 2,
       virtioDevices,
-      vmGenId,
+      generation,
     });
     expect(boot).toMatchObject({
       protocol: "pvh",
@@ -44,7 +44,8 @@ describe("prepareBoot", () => {
     expect(text(memory.read(0xe0000, 8))).toBe("RSD PTR ");
     expect(text(memory.read(0xa0000, 4))).toBe("DSDT");
     expect(text(memory.read(0x9fc00, 4))).toBe("_MP_");
-    expect(memory.read(0xdf000, 16)).toEqual(vmGenId.id);
+    expect(memory.read(0xdf000, 16)).toEqual(generation.id);
+    expect(text(memory.read(0xde000, 4))).toBe("VCLK");
   });
 
   it.each([

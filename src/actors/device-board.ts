@@ -10,6 +10,7 @@
  * FAILURE_WINDOW_MS it takes the microVM with it.
  */
 
+import type { GenerationGsis } from "../boot/acpi/dsdt.js";
 import type { VirtioMmioWindow } from "../boot/command-line.js";
 import * as layout from "../boot/layout.js";
 import type { FrontKind, IrqLine } from "../devices/device.js";
@@ -127,8 +128,8 @@ export class DeviceBoard {
   readonly virtioWindows: readonly VirtioMmioWindow[];
   /** Shared words of each device, for the shared block. */
   readonly deviceWords: readonly number[];
-  /** The interrupt after the last device's. */
-  readonly nextGsi: Gsi;
+  /** The interrupts after the last device's. */
+  readonly generationGsis: GenerationGsis;
   readonly transports: TransportBack[] = [];
 
   readonly #described: readonly Described[];
@@ -151,8 +152,8 @@ export class DeviceBoard {
   constructor(host: DeviceHost, virtio: readonly VirtioDeviceRequest[], events: BoardEvents) {
     this.#host = host;
     this.#events = events;
-    // One interrupt is left for the VM generation id.
-    const most = layout.DEVICE_GSI_LAST - layout.DEVICE_GSI_FIRST;
+    // Two interrupts are left for the VM generation id and VMClock.
+    const most = layout.DEVICE_GSI_LAST - layout.DEVICE_GSI_FIRST - 1;
     if (virtio.length > most) {
       throw new EstaloError(
         "ERR_ESTALO_DEVICE_LIMIT",
@@ -174,7 +175,8 @@ export class DeviceBoard {
     this.#described = [...LEGACY_DEVICES, ...placed];
     this.deviceWords = this.#described.map(({ kind }) => STATE_WORDS[kind]);
     this.virtioWindows = placed.map(({ start, gsi }) => ({ base: start, gsi: gsi as Gsi }));
-    this.nextGsi = layout.DEVICE_GSI_FIRST + virtio.length;
+    const vmGenId = layout.DEVICE_GSI_FIRST + virtio.length;
+    this.generationGsis = { vmGenId, vmClock: vmGenId + 1 };
   }
 
   /** Makes the backs, their interrupts and doorbells. Returns what vCPU threads need. */

@@ -264,7 +264,7 @@ export class MicrovmSupervisor {
           }),
       vcpuCount: config.vcpuCount,
       virtioDevices: this.#board.virtioWindows,
-      vmGenId: { id: randomBytes(16), gsi: this.#board.nextGsi },
+      generation: { id: randomBytes(16), gsis: this.#board.generationGsis },
     });
   }
 

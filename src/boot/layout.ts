@@ -12,7 +12,7 @@
  *     0x0000_9000  PML4, PDPT, PD: identity map of the first GiB (64-bit boot)
  *     0x0002_0000  command line, 2 KiB
  *     0x0009_fc00  ┐ system area, reserved in the memory map: MP table,
- *                  │ ACPI tables from 0xa_0000, VM generation id at 0xd_f000
+ *                  │ ACPI tables from 0xa_0000, VMClock at 0xd_e000, VM generation id at 0xd_f000
  *     0x000e_0000  ┘ ACPI RSDP, where BIOS areas are searched for it
  *     0x0010_0000  kernel … initrd at the top of the first region
  *     0xc000_0000  end of RAM region 0 at most; report page (boot timer)
@@ -65,6 +65,9 @@ export const MP_TABLE_BYTES_MAX = KIB;
 /** ACPI tables other than the RSDP. Ends well below text-mode video memory at 0xb8000. */
 export const ACPI_TABLES_GPA: Gpa = 0xa0000;
 export const ACPI_TABLES_BYTES_MAX = 64 * KIB;
+/** VMClock's page, which a guest may map into its programs. */
+export const VMCLOCK_GPA: Gpa = 0xde000;
+export const VMCLOCK_BYTES = PAGE_BYTES;
 /** VM generation id, 16 bytes, alone in its page so that a guest may map it by itself. */
 export const VMGENID_GPA: Gpa = 0xdf000;
 export const VMGENID_BYTES = 16;
@@ -117,8 +120,8 @@ export const ACPI_SLEEP_STATUS_PORT = 0x601;
 export const ACPI_S5_SLEEP_TYPE = 5;
 
 /**
- * GSIs for virtio-mmio and the VM generation id: above the ISA devices, up to the IOAPIC's last
- * pin.
+ * GSIs for virtio-mmio, the VM generation id and VMClock: above the ISA devices, up to the IOAPIC's
+ * last pin.
  */
 export const DEVICE_GSI_FIRST: Gsi = 5;
 export const DEVICE_GSI_LAST: Gsi = 23;

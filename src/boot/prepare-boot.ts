@@ -8,7 +8,8 @@
  */
 import { EstaloError } from "../errors.js";
 import type { GuestMemory } from "../native/guest-memory.js";
-import type { Gpa, Gsi } from "../units.js";
+import type { Gpa } from "../units.js";
+import type { GenerationGsis } from "./acpi/dsdt.js";
 import { acpiTables } from "./acpi/tables.js";
 import { type BootFile, type OpenBootFile, withBootFile } from "./boot-file.js";
 import { type BootInformation, buildBootParams } from "./boot-params.js";
@@ -27,12 +28,13 @@ import { placeKernel } from "./load-kernel.js";
 import { memoryMap } from "./memory-map.js";
 import { buildMpTable } from "./mp-table.js";
 import { writePvhInfo } from "./pvh.js";
+import { writeVmClock } from "./vmclock.js";
 import { writeVmGenId } from "./vmgenid.js";
 
-/** The VM generation id: 16 random bytes and the interrupt that says it changed. */
-export interface VmGenId {
+/** Which run of a machine this is: a random id of 16 bytes, and the interrupts that tell of another one. */
+export interface Generation {
   readonly id: Uint8Array;
-  readonly gsi: Gsi;
+  readonly gsis: GenerationGsis;
 }
 
 /** What is booted, and on what machine. */
@@ -41,8 +43,8 @@ export interface BootOptions extends CommandLineParts {
   readonly initrd?: BootFile;
   /** 1 to 32. */
   readonly vcpuCount: number;
-  /** No VM generation id device when absent. */
-  readonly vmGenId?: VmGenId;
+  /** No VM generation id and no VMClock when absent. */
+  readonly generation?: Generation;
   /** Maps the kernel's image; absent: the kernel is read (into huge pages it can only be). */
   readonly images?: GuestImages;
 }
@@ -104,18 +106,20 @@ function checkVcpuCount(vcpuCount: number): void {
   );
 }
 
-/** What describes the machine whatever the boot protocol: ACPI, MP table, VM generation id. */
+/** What describes the machine whatever the boot protocol: ACPI, MP table, generation. */
 function writeMachineTables(memory: GuestMemory, options: BootOptions): void {
-  const { vcpuCount, virtioDevices, vmGenId } = options;
+  const { vcpuCount, virtioDevices, generation } = options;
   const acpi = acpiTables({
     vcpuCount,
     virtioDevices,
-    ...(vmGenId === undefined ? {} : { vmGenIdGsi: vmGenId.gsi }),
+    ...(generation === undefined ? {} : { generation: generation.gsis }),
   });
   memory.write(layout.ACPI_TABLES_GPA, acpi.tables);
   memory.write(layout.RSDP_GPA, acpi.rsdp);
   memory.write(layout.MP_TABLE_GPA, buildMpTable(vcpuCount));
-  if (vmGenId !== undefined) writeVmGenId(memory, vmGenId.id);
+  if (generation === undefined) return;
+  writeVmGenId(memory, generation.id);
+  writeVmClock(memory);
 }
 
 function writeProtocolTables(memory: GuestMemory, image: KernelImage, info: BootInformation): void {

@@ -11,7 +11,7 @@ const machine = {
     { base: 0xc0001000, gsi: 5 },
     { base: 0xc0002000, gsi: 6 },
   ],
-  vmGenIdGsi: 7,
+  generation: { vmGenId: 7, vmClock: 8 },
 };
 const built = buildAcpiTables(machine);
 
@@ -88,9 +88,10 @@ describe("buildAcpiTables", () => {
     expect(many).toHaveLength(44 + 12 + 32 * 8 + 6);
   });
 
-  it("leaves VM generation id and event device out where there is none", () => {
+  it("leaves VM generation id, VMClock and event device out where there is none", () => {
     const { dsdt: plain } = follow(buildAcpiTables({ vcpuCount: 1, virtioDevices: [] }));
     expect(plain.includes("VGEN")).toBe(false);
+    expect(plain.includes("VCLK")).toBe(false);
     expect(plain.includes("GED_")).toBe(false);
     expect(dsdt.includes("VGEN")).toBe(true);
   });
@@ -106,10 +107,18 @@ describe("DSDT, read back", () => {
     const { dsdt } = follow(built);
     // Name (\_S5, Package (4) { 5, 5, 0, 0 })
     expect(dsdt.subarray(36, 51).toString("hex")).toBe(`08${"5c5f53355f"}1208040a050a050000`);
-    for (const name of ["V000", "V001", "COM1", "PS2_", "PEVT", "VGEN", "GED_"]) {
+    for (const name of ["V000", "V001", "COM1", "PS2_", "PEVT", "VGEN", "VCLK", "GED_"]) {
       expect(dsdt.includes(name), name).toBe(true);
     }
-    for (const id of ["LNRO0005", "QEMU0001", "VM_Gen_Counter", "VMGENCTR", "ACPI0013"]) {
+    for (const id of [
+      "LNRO0005",
+      "QEMU0001",
+      "VM_Gen_Counter",
+      "VMGENCTR",
+      "AMZNC10C",
+      "VMCLOCK",
+      "ACPI0013",
+    ]) {
       expect(dsdt.includes(`${id}\0`), id).toBe(true);
     }
   });
@@ -123,6 +132,8 @@ describe("DSDT, read back", () => {
     const source = readFileSync(join(directory, "dsdt.dsl"), "utf8");
     expect(source).toContain("0xC0002000,         // Address Base");
     expect(source).toContain("Notify (\\_SB.VGEN, 0x80)");
+    expect(source).toContain("Notify (\\_SB.VCLK, 0x80)");
+    expect(source).toContain("0x000DE000,         // Address Base");
     expect(source).toContain('EisaId ("PNP0303")');
     const compiled = spawnSync("iasl", ["dsdt.dsl"], { cwd: directory, encoding: "utf8" });
     expect(compiled.status).toBe(0);

@@ -3,7 +3,8 @@
  *
  *     \_S5   soft off through the sleep registers
  *     \_SB   V000 … virtio-mmio devices, COM1, PS2, PEVT pvpanic,
- *            VGEN VM generation id, GED which turns its interrupt into a notification
+ *            VGEN VM generation id, VCLK VMClock,
+ *            GED which turns the interrupts of both into notifications
  *
  * Specification: ACPI 6.5 §§ 6.1 (identification), 7.4.2 (_Sx), 5.6.9 (generic event device).
  */
@@ -16,8 +17,14 @@ import * as aml from "./aml.js";
 export interface DsdtDevices {
   /** In attach order. */
   readonly virtioDevices: readonly VirtioMmioWindow[];
-  /** The VM generation id's interrupt; no such device when absent. */
-  readonly vmGenIdGsi?: Gsi;
+  /** Interrupts of the VM generation id and of VMClock; no such devices when absent. */
+  readonly generation?: GenerationGsis;
+}
+
+/** The interrupts that tell a guest that it is another one than before. */
+export interface GenerationGsis {
+  readonly vmGenId: Gsi;
+  readonly vmClock: Gsi;
 }
 
 /** The AML after the table's header. */
@@ -32,9 +39,9 @@ export function dsdtBody(devices: DsdtDevices): Buffer {
       serialDevice(),
       keyboardDevice(),
       pvpanicDevice(),
-      ...(devices.vmGenIdGsi === undefined
+      ...(devices.generation === undefined
         ? []
-        : [vmGenIdDevice(), genericEventDevice(devices.vmGenIdGsi)]),
+        : [vmGenIdDevice(), vmClockDevice(), genericEventDevice(devices.generation)]),
     ),
   ]);
 }
@@ -104,12 +111,28 @@ function vmGenIdDevice(): aml.Aml {
   );
 }
 
-function genericEventDevice(vmGenIdGsi: Gsi): aml.Aml {
+/** Firecracker's id for it, and the one that the specification has got since. */
+function vmClockDevice(): aml.Aml {
+  return aml.device(
+    "VCLK",
+    aml.name("_HID", aml.string("AMZNC10C")),
+    aml.name("_CID", aml.string("VMCLOCK")),
+    aml.name("_DDN", aml.string("VMCLOCK")),
+    aml.name("_CRS", aml.resources(aml.memory32Fixed(layout.VMCLOCK_GPA, layout.VMCLOCK_BYTES))),
+  );
+}
+
+function genericEventDevice({ vmGenId, vmClock }: GenerationGsis): aml.Aml {
   return aml.device(
     "GED",
     aml.name("_HID", aml.string("ACPI0013")),
     aml.name("_UID", aml.integer(0)),
-    aml.name("_CRS", aml.resources(aml.interrupt(vmGenIdGsi))),
-    aml.method("_EVT", 1, aml.ifArg0Equals(vmGenIdGsi, aml.notify("\\_SB.VGEN"))),
+    aml.name("_CRS", aml.resources(aml.interrupt(vmGenId), aml.interrupt(vmClock))),
+    aml.method(
+      "_EVT",
+      1,
+      aml.ifArg0Equals(vmGenId, aml.notify("\\_SB.VGEN")),
+      aml.ifArg0Equals(vmClock, aml.notify("\\_SB.VCLK")),
+    ),
   );
 }
