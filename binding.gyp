@@ -4,6 +4,7 @@
       "target_name": "estalo",
       "sources": [
         "src/native/addon.cc",
+        "src/native/descriptors.cc",
         "src/native/event_fd.cc",
         "src/native/guest_memory.cc",
         "src/native/image_file.cc",

@@ -3,10 +3,12 @@ import { execFileSync, spawnSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
+  closeSync,
   cpSync,
   existsSync,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -73,6 +75,24 @@ describe.runIf(isRoot)("a jail (needs root)", () => {
     expect(seen.dev).toEqual(expect.arrayContaining(["kvm", "net", "null", "urandom"]));
     await waitUntilEmpty(base);
     expect(hostTraces()).toEqual(before);
+  });
+
+  it("gets the descriptors that it is to keep, and no others", async () => {
+    const base = makeBase();
+    for (const name of ["kept", "other"]) writeFileSync(join(base, name), name);
+    const files = ["other", "kept", "other", "kept"].map((name) => openSync(join(base, name), "r"));
+    onTestFinished(() => files.forEach((fd) => void closeSync(fd)));
+    const code = `const fs = require("node:fs");
+      console.log(JSON.stringify([3, 4, 5, 6].map((fd) => {
+        try { return fs.fstatSync(fd).ino } catch (error) { return error.code } })))`;
+    const plan = makePlan(jailOptions(base, { kept: [6, 4] }), nodeProgram(code));
+    const { stdout } = await startPlan(plan, files).ended;
+    const seen = JSON.parse(stdout) as unknown[];
+    const kept = statSync(join(base, "kept")).ino;
+    expect([seen[1], seen[3]]).toEqual([kept, kept]);
+    // Node.js may have opened something of its own there.
+    expect(seen).not.toContain(statSync(join(base, "other")).ino);
+    await waitUntilEmpty(base, ["kept", "other"]);
   });
 
   it("writes both PID files, and the process is the one that was started", async () => {

@@ -65,16 +65,17 @@ export interface StartedJail {
   readonly ended: Promise<JailOutcome>;
 }
 
-/** Starts a planned jail; killed when its test is over. */
-export function startPlan(plan: JailPlan): StartedJail {
+/** Starts a planned jail with descriptors of ours as 3, 4, …; killed when its test is over. */
+export function startPlan(plan: JailPlan, descriptors: readonly number[] = []): StartedJail {
   const child = spawn(launcherFile(), ["start", ...plan.words], {
     env: { SECRET: "of the caller" },
+    stdio: ["pipe", "pipe", "pipe", ...descriptors],
   });
   let [stdout, stderr] = ["", ""];
-  child.stdout.setEncoding("utf8").on("data", (text) => {
+  child.stdout?.setEncoding("utf8").on("data", (text) => {
     stdout += text;
   });
-  child.stderr.setEncoding("utf8").on("data", (text) => {
+  child.stderr?.setEncoding("utf8").on("data", (text) => {
     stderr += text;
   });
   onTestFinished(() => {
@@ -111,10 +112,10 @@ export function removeJail(base: string, id: string, kills: boolean): JailOutcom
   }
 }
 
-/** Waits until `base` is empty: what a jail leaves is taken away after its end. */
-export async function waitUntilEmpty(base: string): Promise<void> {
+/** Waits until `base` has nothing else: what a jail leaves is taken away after its end. */
+export async function waitUntilEmpty(base: string, others: readonly string[] = []): Promise<void> {
   for (let tries = 0; tries < 500; tries++) {
-    if (readdirSync(base).length === 0) return;
+    if (readdirSync(base).every((name) => others.includes(name))) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   throw new Error(`${base} still has ${readdirSync(base, { recursive: true }).join(", ")}`);

@@ -21,8 +21,15 @@ export function launcherFile(): string {
   });
 }
 
-/** This process becomes the launcher, and then the program: with the same process id, unless asked otherwise. */
-export function becomeLauncher(action: "start" | "remove", words: readonly string[]): never {
+/**
+ * This process becomes the launcher, and then the program: with the same process id, unless asked otherwise.
+ * `kept`: descriptors that it gets beside the standard streams.
+ */
+export function becomeLauncher(
+  action: "start" | "remove",
+  words: readonly string[],
+  kept: readonly number[] = [],
+): never {
   const file = launcherFile();
-  return onHost("start", file, () => native().execute(file, [file, action, ...words], []));
+  return onHost("start", file, () => native().execute(file, [file, action, ...words], [], kept));
 }

@@ -32,6 +32,8 @@ export interface JailOptions {
   readonly resourceLimits: readonly string[];
   /** Remove folder and control groups when the program has ended. */
   readonly cleans: boolean;
+  /** Descriptors that the program gets beside the standard streams. Default: none. */
+  readonly kept?: readonly number[];
   /** Given to the program after its `--id`. */
   readonly arguments: readonly string[];
 }

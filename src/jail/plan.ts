@@ -94,6 +94,7 @@ export function makePlan(options: JailOptions, program: Program | undefined = un
     ...["no-file", `${limits.noFile}`],
     ...(limits.fsize === undefined ? [] : ["fsize", `${limits.fsize}`]),
     ...["pid-file", `${found.name}.pid`],
+    ...(options.kept ?? []).flatMap((fd) => ["keep", `${fd}`]),
     ...cgroups.joins.flatMap((file) => ["join", file]),
     ...cgroups.made.flatMap((path) => ["cgroup", path]),
     ...found.binds.flatMap(({ source, target, isExecutable }) => [

@@ -3,6 +3,7 @@
 #include <napi.h>
 #include <v8.h>
 
+#include "descriptors.h"
 #include "event_fd.h"
 #include "guest_memory.h"
 #include "image_file.h"
@@ -89,6 +90,8 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("Tap", Tap::Define(env));
   exports.Set("signalEventFd", Napi::Function::New<SignalEventFd>(env, "signalEventFd"));
   exports.Set("sampleClocks", Napi::Function::New<SampleClocks>(env, "sampleClocks"));
+  exports.Set("blockDeviceBytes", Napi::Function::New<BlockDeviceBytes>(env, "blockDeviceBytes"));
+  exports.Set("socketPair", Napi::Function::New<SocketPair>(env, "socketPair"));
   exports.Set("execute", Napi::Function::New<Execute>(env, "execute"));
   exports.Set("sharedObjects", Napi::Function::New<SharedObjects>(env, "sharedObjects"));
   exports.Set("confine", Napi::Function::New<Confine>(env, "confine"));

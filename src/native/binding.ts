@@ -183,19 +183,23 @@ export interface NativeAddon {
     commands: Float64Array,
     completions: Int32Array,
   ) => NativeIoUring;
-  /** `status`: two words, frames that the last call lost and the errno of the last of them. */
+  /** By its name, or by a descriptor that was opened so. `status`: two words, frames that the last call lost and the errno of the last of them. */
   readonly Tap: new (
-    name: string,
+    nameOrFd: string | number,
     status: Int32Array,
   ) => NativeTap;
+  readonly blockDeviceBytes: (fd: number) => number;
+  /** Two ends of a Unix stream socket, for who closes them. */
+  readonly socketPair: () => [number, number];
   readonly signalEventFd: (fd: number) => void;
   /** TSC and CLOCK_MONOTONIC in nanoseconds, now: low word and high word of each. */
   readonly sampleClocks: (words: Uint32Array) => void;
-  /** Replaces the process by another program; returns by an error only. */
+  /** Replaces the process by another program, which gets the descriptors `kept`; returns by an error only. */
   readonly execute: (
     file: string,
     words: readonly string[],
     environment: readonly string[],
+    kept: readonly number[],
   ) => never;
   /** Paths of the shared libraries that this process has loaded, the loader among them. */
   readonly sharedObjects: () => string[];

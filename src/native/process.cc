@@ -24,6 +24,15 @@ std::vector<std::string> Strings(const Napi::Value& value) {
   return strings;
 }
 
+std::vector<int> Numbers(const Napi::Value& value) {
+  Napi::Array array = value.As<Napi::Array>();
+  std::vector<int> numbers;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    numbers.push_back(array.Get(i).As<Napi::Number>().Int32Value());
+  }
+  return numbers;
+}
+
 /* As execve takes them; they live as long as `strings`. */
 std::vector<char*> Pointers(std::vector<std::string>& strings) {
   std::vector<char*> pointers;
@@ -49,6 +58,7 @@ void Execute(const Napi::CallbackInfo& info) {
   std::vector<std::string> environment = Strings(info[2]);
   std::vector<char*> word_pointers = Pointers(words);
   std::vector<char*> environment_pointers = Pointers(environment);
+  std::vector<int> kept = Numbers(info[3]);
   // Node.js ignores it, and what is ignored stays so; what is blocked as well.
   signal(SIGPIPE, SIG_DFL);
   sigset_t none;
@@ -57,6 +67,8 @@ void Execute(const Napi::CallbackInfo& info) {
   // Node.js lets no program that it starts have its standard streams by themselves.
   for (int stream = 0; stream < 3; stream++)
     fcntl(stream, F_SETFD, 0);
+  for (int descriptor : kept)
+    fcntl(descriptor, F_SETFD, 0);
   execve(file.c_str(), word_pointers.data(), environment_pointers.data());
   ThrowErrno(info.Env(), "execve", errno);
 }

@@ -1,7 +1,8 @@
 /*
  * This process as the kernel and the loader see it.
  *
- * execute(file, words, environment): execve. sharedObjects(): what the loader has loaded.
+ * execute(file, words, environment, kept): execve; of the descriptors the standard ones and those
+ * in `kept` stay open. sharedObjects(): what the loader has loaded.
  * Thread: the main one.
  */
 #ifndef ESTALO_PROCESS_H

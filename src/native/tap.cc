@@ -53,7 +53,11 @@ Tap::Tap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Tap>(info) {
     ThrowBug(info.Env(), "status holds two numbers");
     return;
   }
-  int result = OpenTap(info[0].As<Napi::String>().Utf8Value(), &fd_);
+  int result = 0;
+  if (info[0].IsNumber())
+    fd_.Reset(info[0].As<Napi::Number>().Int32Value());
+  else
+    result = OpenTap(info[0].As<Napi::String>().Utf8Value(), &fd_);
   if (result < 0) fd_.Close();
   Succeeded(info.Env(), "open tap", result);
 }

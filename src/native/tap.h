@@ -1,7 +1,7 @@
 /*
- * A tap interface, opened by name: Ethernet frames with struct virtio_net_hdr_v1 before each,
- * straight between the kernel and guest memory. Source: Linux, Documentation/networking/tuntap.rst,
- * linux/if_tun.h.
+ * A tap interface, opened by name, or by a descriptor that was opened by name elsewhere: Ethernet
+ * frames with struct virtio_net_hdr_v1 before each, straight between the kernel and guest memory.
+ * Source: Linux, Documentation/networking/tuntap.rst, linux/if_tun.h.
  *
  * Chains are given as in devices/virtio/chain-table.ts: segments in two arrays, and for each chain
  * the index after its last segment. No call waits. Thread: the device host's.
@@ -21,8 +21,8 @@
 namespace estalo {
 
 /*
- * new Tap(name, status): status is an Int32Array of 2; each call sets [0] to the frames
- * that it lost and [1] to the errno of the last of them (0: none; EAGAIN is no loss).
+ * new Tap(name or descriptor, status): status is an Int32Array of 2; each call sets [0] to the
+ * frames that it lost and [1] to the errno of the last of them (0: none; EAGAIN is no loss).
  */
 class Tap : public Napi::ObjectWrap<Tap> {
 public:

@@ -1,16 +1,9 @@
 /**
  * The file or block device behind a drive: opened, checked and measured once.
  */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  openSync,
-  readFileSync,
-  type Stats,
-  statSync,
-} from "node:fs";
+import { closeSync, constants, fstatSync, openSync, type Stats, statSync } from "node:fs";
 import { EstaloError, hostError } from "../../errors.js";
+import { native } from "../../native/binding.js";
 import { alignDown } from "../../units.js";
 import type { CheckedDrive } from "../config.js";
 
@@ -46,7 +39,7 @@ export function openDiskFile(drive: Pick<CheckedDrive, "id" | "path" | "readOnly
   try {
     const stats = fstatSync(fd);
     refuseOtherKinds(stats, object);
-    const size = stats.isBlockDevice() ? blockDeviceBytes(stats.rdev) : stats.size;
+    const size = stats.isBlockDevice() ? native().blockDeviceBytes(fd) : stats.size;
     const serial = new Uint8Array(SERIAL_BYTES);
     const name = `${stats.dev}${stats.rdev}${stats.ino}`.slice(0, SERIAL_BYTES);
     serial.set(new TextEncoder().encode(name));
@@ -82,12 +75,4 @@ function hintFor(path: string, error: unknown): string {
     default:
       return "estalo doctor checks this host";
   }
-}
-
-/** Linux keeps a block device's size in sysfs, in sectors of 512 bytes. */
-function blockDeviceBytes(rdev: number): number {
-  // Node gives the kernel's encoding: 12 bits of major, 20 of minor, the minor's upper 12 above the major.
-  const major = (rdev >>> 8) & 0xfff;
-  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
-  return Number(readFileSync(`/sys/dev/block/${major}:${minor}/size`, "utf8")) * SECTOR_BYTES;
 }

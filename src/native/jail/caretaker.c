@@ -60,6 +60,8 @@ void jail_start_caretaker(const struct jail_plan* plan, struct jail_handles* han
     setsid();
     for (int stream = 0; stream < 3; stream++)
       dup2(handles->null, stream);
+    for (int i = 0; i < plan->kept_count; i++)
+      close(plan->kept[i]);
     close(status[1]);
     close(done[0]);
     prctl(PR_SET_NAME, "estalo-jail");

@@ -66,6 +66,9 @@ struct jail_plan {
   struct jail_device devices[JAIL_LIST_MAX];
   int device_count;
   char* environment[JAIL_LIST_MAX];
+  /* Descriptors that the program gets beside the standard ones. */
+  int kept[JAIL_LIST_MAX];
+  int kept_count;
   char** command;
 };
 

@@ -50,6 +50,22 @@ static void open_standard_streams(void) {
   }
 }
 
+/* Nothing else that was inherited goes in, nor along with the caretaker. */
+static void close_what_is_not_kept(const struct jail_plan* plan) {
+  unsigned int first = 3;
+  for (;;) {
+    unsigned int next = ~0u;
+    for (int i = 0; i < plan->kept_count; i++) {
+      unsigned int kept = (unsigned int)plan->kept[i];
+      if (kept >= first && kept < next) next = kept;
+    }
+    if (next > first && close_range(first, next - 1, CLOSE_RANGE_UNSHARE) < 0)
+      jail_fail("close_range", "descriptors");
+    if (next == ~0u) return;
+    first = next + 1;
+  }
+}
+
 static void open_handles(const struct jail_plan* plan) {
   handles.null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (handles.null < 0) jail_fail("open", "/dev/null");
@@ -200,9 +216,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   open_standard_streams();
-  /* Nothing that was inherited goes in, nor along with the caretaker. */
-  if (close_range(3, ~0u, CLOSE_RANGE_UNSHARE) < 0) jail_fail("close_range", "descriptors");
   jail_read_plan(argv + 2, &plan);
+  close_what_is_not_kept(&plan);
   if (strcmp(argv[1], "remove") == 0) return take_away(&plan);
   if (strcmp(argv[1], "start") != 0 || plan.command == NULL || plan.command[0] == NULL) return 2;
   start(&plan);

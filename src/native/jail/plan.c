@@ -85,6 +85,8 @@ static bool read_value(const char* word, char*** words, struct jail_plan* plan) 
     plan->pid_file = next(words);
   else if (strcmp(word, "join") == 0)
     plan->joins[take_place(&plan->join_count, word)] = next(words);
+  else if (strcmp(word, "keep") == 0)
+    plan->kept[take_place(&plan->kept_count, word)] = (int)number(words);
   else if (strcmp(word, "cgroup") == 0)
     plan->cgroups[take_place(&plan->cgroup_count, word)] = next(words);
   else

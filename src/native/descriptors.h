@@ -1,0 +1,19 @@
+/*
+ * What Node.js cannot do with descriptors.
+ *
+ * blockDeviceBytes(fd): size of a block device. socketPair(): two ends of a Unix stream socket,
+ * closed by exec; whoever gets them owns them. Thread: any.
+ */
+#ifndef ESTALO_DESCRIPTORS_H
+#define ESTALO_DESCRIPTORS_H
+
+#include <napi.h>
+
+namespace estalo {
+
+Napi::Value BlockDeviceBytes(const Napi::CallbackInfo& info);
+Napi::Value SocketPair(const Napi::CallbackInfo& info);
+
+} // namespace estalo
+
+#endif
