@@ -34,6 +34,7 @@ const compact = { minifyWhitespace: true, minifySyntax: true };
 const results = await Promise.all([
   build({ ...common, entryPoints: { index: "src/index.ts" } }),
   build({ ...common, entryPoints: { client: "src/api/client/index.ts" } }),
+  build({ ...common, entryPoints: { testing: "src/testing/index.ts" } }),
   // What runs a microVM is a chunk of its own, loaded while the vCPU threads start.
   build({
     ...common,

@@ -17,11 +17,12 @@ const files = sourceFiles("src");
 const typescript = files.filter((path) => path.endsWith(".ts"));
 const imports = typescript.flatMap(importsOf);
 
-/** cli ▶ api ▶ library ▶ { actors ▶ { devices, boot }, jail } ▶ native ▶ basics; a layer may skip downwards. */
+/** cli ▶ api ▶ { library, testing } ▶ { actors ▶ { devices, boot }, jail } ▶ native ▶ basics; a layer may skip downwards. */
 const RANKS: Readonly<Record<string, number>> = {
   cli: 6,
   api: 5,
   library: 4,
+  testing: 4,
   actors: 3,
   jail: 3,
   devices: 2,
@@ -190,7 +191,13 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/\.d\.ts$/, "types only"],
   [/\.regs\.ts$/, "tables, checked by what their device's spec sees"],
   [/\.state\.ts$/, "tables, as above"],
-  [/^src\/index\.ts$/, "names only; guest specs import it"],
+  [/^src\/(testing\/)?index\.ts$/, "names only; guest specs import them"],
+  [
+    /^src\/testing\/(fake-|plain-memory|ring-driver|virtio-machine)/,
+    "every virtio device's spec drives its device with them",
+  ],
+  [/^src\/actors\/legacy-devices\.ts$/, "a table; device-board.spec.ts sees its devices answer"],
+  [/^src\/devices\/virtio\/device-chain\.ts$/, "chain-device.spec.ts: its part"],
   [/^src\/actors\/(fleet-)?messages\.ts$/, "types only"],
   [/^src\/api\/(http|route|json-schema)\.ts$/, "types only"],
   [/^src\/api\/server-(exchange|options)\.ts$/, "server.spec.ts: parts of one server"],

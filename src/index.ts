@@ -19,8 +19,14 @@ export type {
   IoEngine,
   MicroVmConfig,
   SerialConfig,
+  StoredConfig,
 } from "./actors/config.js";
 export type { BalloonConfig } from "./actors/config-balloon.js";
+export {
+  defineVirtioDevice,
+  type UserDevice,
+  type UserVirtioDevice,
+} from "./actors/config-devices.js";
 export type { MmdsConfig } from "./actors/config-mmds.js";
 export type { NetworkInterfaceChange, NetworkInterfaceConfig } from "./actors/config-net.js";
 export type { VsockConfig } from "./actors/config-vsock.js";
@@ -61,6 +67,12 @@ export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 export type { Timings } from "./actors/timings.js";
 export type { VsockStream } from "./actors/vsock-stream.js";
 export type { RateLimiterConfig, TokenBucketConfig } from "./devices/rate-limiter.js";
+export type {
+  ChainDeviceMetrics,
+  VirtioDevice,
+  VirtioDeviceDefinition,
+} from "./devices/virtio/chain-device.js";
+export type { DeviceChain } from "./devices/virtio/device-chain.js";
 export {
   type ErrorCode,
   type ErrorFamily,

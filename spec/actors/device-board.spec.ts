@@ -1,5 +1,6 @@
 /** A board without KVM: its vCPUs are fronts on this thread, its doorbells are rung by hand. */
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { defineVirtioDevice } from "../../src/actors/config-devices.js";
 import { Console } from "../../src/actors/console.js";
 import {
   type BoardEvents,
@@ -9,6 +10,7 @@ import {
 import { DeviceHost } from "../../src/actors/device-host.js";
 import type { DeviceWindow } from "../../src/actors/messages.js";
 import { createSharedBlock } from "../../src/actors/shared-block.js";
+import { UserDevices } from "../../src/actors/user-devices.js";
 import * as layout from "../../src/boot/layout.js";
 import { I8042_RESET, PANICKED, REPORT_BOOTED } from "../../src/devices/events.js";
 import { createFront } from "../../src/devices/fronts.js";
@@ -274,6 +276,25 @@ describe("DeviceBoard", () => {
     now.mockRestore();
     expect(bench.failures).toHaveLength(3);
     expect(bench.fatal).toEqual([]);
+  });
+
+  it("resets a user's device whose promise rejects, and reports it", async () => {
+    const definition = defineVirtioDevice({
+      id: "own",
+      deviceType: 60,
+      queues: [16],
+      onChain: () => Promise.reject(new Error("own bug")),
+    });
+    const { requests } = new UserDevices([definition]);
+    const bench = createBench(requests);
+    const ring = bench.driver(FIRST_VIRTIO, 4096);
+    ring.add({ address: 65_536, length: 4 });
+    native().signalEventFd(bench.doorbells[0].fd);
+    await turns();
+    expect(bench.failures).toEqual(["device own: ERR_ESTALO_DEVICE_FAILED"]);
+    expect(bench.needsReset).toEqual([expect.stringMatching(/^device own: Error: own bug/)]);
+    expect(bench.fatal).toEqual([]);
+    expect(bench.front(FIRST_VIRTIO).read(mmio.STATUS_OFFSET, 4)).toBe(15 | 64);
   });
 
   it("ends the microVM when a reader of its console throws, and nothing else", async () => {

@@ -12,6 +12,7 @@ import type { RateLimiterConfig, TokenBucketConfig } from "../devices/rate-limit
 import { EstaloError, hostError } from "../errors.js";
 import { type BalloonConfig, type CheckedBalloon, checkBalloon } from "./config-balloon.js";
 import { boolean, integer, invalid, oneOf, onlyFields, text } from "./config-checks.js";
+import { checkDevices, type UserDevice } from "./config-devices.js";
 import { type CheckedMmds, checkMmds, type MmdsConfig } from "./config-mmds.js";
 import {
   type CheckedInterface,
@@ -101,9 +102,14 @@ export interface MicroVmConfig {
   /** A virtio entropy device. Default true. */
   readonly entropy?: boolean | EntropyConfig;
   readonly serial?: SerialConfig;
+  /** Devices of your own (`defineVirtioDevice`), after all others. Default: none. */
+  readonly devices?: readonly UserDevice[];
   /** Masks for CPUID and MSRs. Default: KVM's own. */
   readonly cpuTemplate?: CpuTemplateConfig;
 }
+
+/** A configuration that is data alone, as files, fleets and servers keep it. */
+export type StoredConfig = Omit<MicroVmConfig, "devices">;
 
 /** A drive with nothing left open. */
 export interface CheckedDrive {
@@ -134,6 +140,7 @@ export interface CheckedConfig {
   readonly vsock: CheckedVsock | undefined;
   readonly entropy: EntropyConfig | undefined;
   readonly serial: SerialConfig;
+  readonly devices: readonly UserDevice[];
   /** The template's parsed JSON. */
   readonly cpuTemplate: unknown;
 }
@@ -248,6 +255,7 @@ const CONFIG_FIELDS = [
   "vsock",
   "entropy",
   "serial",
+  "devices",
   "cpuTemplate",
 ];
 
@@ -298,6 +306,7 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     vsock: config.vsock === undefined ? undefined : checkVsock(config.vsock),
     entropy: checkEntropy(config.entropy ?? true),
     serial: checkSerial(config.serial ?? {}),
+    devices: checkDevices(config.devices ?? []),
     cpuTemplate: readTemplate(config.cpuTemplate),
   };
 }

@@ -13,7 +13,7 @@
 import type { GenerationGsis } from "../boot/acpi/dsdt.js";
 import type { VirtioMmioWindow } from "../boot/command-line.js";
 import * as layout from "../boot/layout.js";
-import type { FrontKind, IrqLine } from "../devices/device.js";
+import type { IrqLine } from "../devices/device.js";
 import { STATE_WORDS } from "../devices/fronts.js";
 import { I8042Back } from "../devices/i8042.js";
 import { i8042Counters } from "../devices/i8042.state.js";
@@ -30,6 +30,7 @@ import type { Gsi } from "../units.js";
 import type { DeviceHost, Watch } from "./device-host.js";
 import type { ExitWindow } from "./exit-decoder.js";
 import type { Doorbell } from "./exit-source.js";
+import { type DescribedDevice, I8042, LEGACY_DEVICES, SERIAL } from "./legacy-devices.js";
 import type { DeviceWindow } from "./messages.js";
 import type { SharedBlock } from "./shared-block.js";
 
@@ -51,17 +52,6 @@ export interface BoardEvents {
   readonly onFatal: (error: EstaloError) => void;
 }
 
-/** A device before it exists: its place, and how its back is made. */
-interface Described {
-  readonly name: string;
-  readonly kind: FrontKind;
-  readonly space: "pio" | "mmio";
-  readonly start: number;
-  readonly sizeBytes: number;
-  readonly gsi: Gsi | undefined;
-  readonly create: ((host: VirtioHost) => VirtioBack) | undefined;
-}
-
 /** Where the serial port's output goes, and how much of it. */
 export type SerialWiring = Pick<SerialBackOptions, "sink" | "limit">;
 
@@ -71,56 +61,6 @@ export interface VirtioDeviceRequest {
   readonly name: string;
   readonly create: (host: VirtioHost) => VirtioBack;
 }
-
-const LEGACY_DEVICES: readonly Described[] = [
-  {
-    name: "serial",
-    kind: "serial-16550",
-    space: "pio",
-    start: layout.SERIAL_PORT,
-    sizeBytes: layout.SERIAL_PORT_COUNT,
-    gsi: layout.SERIAL_GSI,
-    create: undefined,
-  },
-  {
-    name: "i8042",
-    kind: "i8042",
-    space: "pio",
-    start: layout.I8042_DATA_PORT,
-    sizeBytes: layout.I8042_PORT_COUNT,
-    gsi: layout.I8042_GSI,
-    create: undefined,
-  },
-  {
-    name: "report page",
-    kind: "report",
-    space: "mmio",
-    start: layout.REPORT_PAGE_GPA,
-    sizeBytes: layout.REPORT_PAGE_BYTES,
-    gsi: undefined,
-    create: undefined,
-  },
-  {
-    name: "pvpanic",
-    kind: "pvpanic",
-    space: "pio",
-    start: layout.PVPANIC_PORT,
-    sizeBytes: 1,
-    gsi: undefined,
-    create: undefined,
-  },
-  {
-    name: "acpi power",
-    kind: "acpi-power",
-    space: "pio",
-    start: layout.ACPI_SLEEP_CONTROL_PORT,
-    sizeBytes: 2,
-    gsi: undefined,
-    create: undefined,
-  },
-];
-const SERIAL = 0;
-const I8042 = 1;
 
 /** See the file's header. Thread: the device host's. */
 export class DeviceBoard {
@@ -132,7 +72,7 @@ export class DeviceBoard {
   readonly generationGsis: GenerationGsis;
   readonly transports: TransportBack[] = [];
 
-  readonly #described: readonly Described[];
+  readonly #described: readonly DescribedDevice[];
   readonly #host: DeviceHost;
   readonly #events: BoardEvents;
   /** Of every queue; each is told to `onDoorbell` when it rings. */
@@ -162,7 +102,7 @@ export class DeviceBoard {
       );
     }
     const placed = virtio.map(
-      ({ name, create }, index): Described => ({
+      ({ name, create }, index): DescribedDevice => ({
         name,
         kind: "virtio-mmio",
         space: "mmio",
@@ -306,7 +246,7 @@ export class DeviceBoard {
   }
 
   #createBack(
-    device: Described,
+    device: DescribedDevice,
     index: number,
     state: Int32Array,
     vm: NativeVm,
@@ -330,6 +270,7 @@ export class DeviceBoard {
           memory,
           irq: irq as IrqLine,
           onNeedsReset: (reason) => this.#events.onNeedsReset(device.name, reason),
+          onFailed: (error) => this.#runLater(device.name, () => rethrow(error)),
           // A later turn of the event loop: what a busy queue leaves for others to go first.
           defer: (task) => setImmediate(() => this.#runLater(device.name, task)),
         },
@@ -377,4 +318,8 @@ export class DeviceBoard {
     }
     transport.fail(error.message).catch((cause) => this.#events.onFatal(toEstaloError(cause)));
   }
+}
+
+function rethrow(error: unknown): never {
+  throw error;
 }

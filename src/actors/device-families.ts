@@ -14,6 +14,7 @@ import { DriveSet } from "./drive-set.js";
 import { MmdsFamily } from "./mmds-service.js";
 import { NetSet } from "./net-set.js";
 import { type DeviceRateLimitEvent, limitsOf, nowUs, RateLimit } from "./rate-limits.js";
+import { UserDevices } from "./user-devices.js";
 import { VsockFamily } from "./vsock-family.js";
 
 /** The entropy device, when there is one. */
@@ -55,6 +56,8 @@ export class DeviceFamilies implements DeviceFamily {
   /** Not a device: it is in the transmit path of some. */
   readonly metadata: MmdsFamily | undefined;
   readonly vsock: VsockFamily | undefined;
+  /** Those of the user's own, after ours. */
+  readonly user: UserDevices;
   readonly #entropy: EntropyFamily | undefined;
   readonly #families: DeviceFamily[] = [];
 
@@ -74,6 +77,7 @@ export class DeviceFamilies implements DeviceFamily {
       if (config.entropy !== undefined) {
         this.#entropy = this.#add(new EntropyFamily(config.entropy));
       }
+      this.user = this.#add(new UserDevices(config.devices));
     } catch (error) {
       this.close();
       throw error;
@@ -121,6 +125,7 @@ export class DeviceFamilies implements DeviceFamily {
       vsock: this.vsock?.metrics,
       balloon: this.balloon?.metrics,
       entropy: this.#entropy?.metrics,
+      devices: this.user.metrics,
     };
   }
 

@@ -2,7 +2,7 @@
  * What the fleet says and is told: the records of its microVMs, their events, and the calls that doors make.
  * Types only; fleet.ts keeps them.
  */
-import type { MicroVmConfig } from "./config.js";
+import type { StoredConfig } from "./config.js";
 import type { MicroVmEvent, MicroVmExit } from "./messages.js";
 
 /**
@@ -37,7 +37,7 @@ export interface FleetSpec {
   readonly name?: string;
   /** At most 64: keys of 1 to 63 letters, digits and ._/-, values of at most 256 characters. */
   readonly labels?: Readonly<Record<string, string>>;
-  readonly config?: MicroVmConfig;
+  readonly config?: StoredConfig;
   /** Default `{ policy: "no" }`. */
   readonly restart?: RestartPolicy;
   /** Deletes the record when the microVM has ended. Default false. */
@@ -52,7 +52,7 @@ export interface FleetRecord {
   readonly id: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
-  readonly config: MicroVmConfig;
+  readonly config: StoredConfig;
   readonly restart: RestartPolicy;
   readonly autoRemove: boolean;
   readonly state: FleetState;

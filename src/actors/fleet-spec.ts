@@ -72,6 +72,8 @@ export function checkFleetChange(change: FleetChange): FleetChange {
 /** A copy of the configuration as the caller gave it, if a microVM could be made of it. */
 export function checkMicroVmConfig(config: MicroVmConfig): MicroVmConfig {
   checkConfig({ ...config, kernel: config?.kernel ?? "the default guest's" });
+  // Code cannot be kept in a file.
+  if (config.devices !== undefined) throw invalid("devices", "none in a fleet", config.devices);
   try {
     return JSON.parse(JSON.stringify(config));
   } catch (error) {

@@ -126,6 +126,7 @@ export class MicrovmSupervisor {
       setUpVcpus(this.#machine, config, template, boot.registers);
       this.#vcpus.connect(this.#machine, block, devices);
       this.exits = this.#owned(createExitStream(this.#machine, this.#board, block));
+      this.devices.user.attach();
       this.#timings.end("vcpusMs");
     } catch (error) {
       this.#closeAll();

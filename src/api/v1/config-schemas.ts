@@ -4,7 +4,7 @@
  * two differ.
  */
 import Type, { type Static } from "typebox";
-import type { MicroVmConfig } from "../../actors/config.js";
+import type { StoredConfig } from "../../actors/config.js";
 import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import { VCPU_COUNT_MAX } from "../../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../../boot/memory-map.js";
@@ -313,5 +313,5 @@ export const Config = Type.Object(
 
 /** See the file's header. */
 export type ConfigSchemaAgrees = Holds<
-  Same<DeepReadonly<Static<typeof Config>>, DeepReadonly<MicroVmConfig>>
+  Same<DeepReadonly<Static<typeof Config>>, DeepReadonly<StoredConfig>>
 >;

@@ -39,6 +39,11 @@ export interface VirtioHost {
    * an event.
    */
   needsReset(reason: string): void;
+  /**
+   * The device's own code failed outside a call of the host's, in a promise for example: as if it had
+   * thrown.
+   */
+  deviceFailed(error: unknown): void;
 }
 
 /** A virtio device's back. */

@@ -28,6 +28,8 @@ export interface TransportWiring {
    * stream.
    */
   onNeedsReset(reason: string): void;
+  /** The device's code failed outside of any call. */
+  onFailed(error: unknown): void;
   /** Runs `task` after other work that is ready (setImmediate): no driver may occupy the thread. */
   defer(task: () => void): void;
 }
@@ -145,6 +147,10 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
     Atomics.or(this.#state, words.STATUS_WORD, regs.STATUS_NEEDS_RESET_MASK);
     this.#interrupt(regs.INTERRUPT_CONFIG_CHANGE_MASK);
     this.#wiring.onNeedsReset(reason);
+  }
+
+  deviceFailed(error: unknown): void {
+    this.#wiring.onFailed(error);
   }
 
   #interrupt(mask: number): void {

@@ -1,0 +1,61 @@
+import { describe, expect, it } from "vitest";
+import { checkConfig } from "../../src/actors/config.js";
+import { checkDevices, defineVirtioDevice } from "../../src/actors/config-devices.js";
+import { checkMicroVmConfig } from "../../src/actors/fleet-spec.js";
+import type { VirtioDeviceDefinition } from "../../src/devices/virtio/chain-device.js";
+
+const GOOD: VirtioDeviceDefinition = { id: "own", deviceType: 4, queues: [8], onChain() {} };
+
+describe("defineVirtioDevice", () => {
+  it("gives what a configuration takes, for any number of microVMs", () => {
+    const device = defineVirtioDevice(GOOD);
+    expect(Object.isFrozen(device)).toBe(true);
+    for (let index = 0; index < 2; index++) {
+      expect(checkConfig({ kernel: "vmlinux", devices: [device] }).devices).toEqual([device]);
+    }
+    expect(checkConfig({ kernel: "vmlinux" }).devices).toEqual([]);
+  });
+
+  it.each<[string, object, string]>([
+    ["an id with a blank", { id: "a b" }, "device.id"],
+    ["device type 0, which is none", { deviceType: 0 }, "device.deviceType"],
+    ["no queue", { queues: [] }, "device.queues"],
+    ["nine queues", { queues: Array(9).fill(8) }, "device.queues"],
+    ["a queue that is no power of two", { queues: [8, 6] }, "device.queues[1]"],
+    ["a ring feature", { features: [29] }, "device.features[0]"],
+    ["a feature beyond 63", { features: [1, 64] }, "device.features[1]"],
+    ["configuration too large", { config: new Uint8Array(257) }, "device.config"],
+    ["configuration that is no bytes", { config: "abc" }, "device.config"],
+    [
+      "a writable range beyond it",
+      { writableConfig: { start: 0, end: 1 } },
+      "device.writableConfig.end",
+    ],
+    ["no function for chains", { onChain: undefined }, "device.onChain"],
+    ["a hook that is no function", { onReset: 1 }, "device.onReset"],
+    ["a bound that is no number", { readableBytesMax: -1 }, "device.readableBytesMax"],
+    ["a field that does not exist", { onchain() {} }, "device.onchain"],
+  ])("refuses %s", (_what, change, field) => {
+    expect(() => defineVirtioDevice({ ...GOOD, ...change })).toThrow(
+      expect.objectContaining({
+        code: "ERR_ESTALO_CONFIG_INVALID",
+        data: expect.objectContaining({ field }),
+      }),
+    );
+  });
+});
+
+describe("checkDevices", () => {
+  it("refuses two of one id, and what nobody defined", () => {
+    const device = defineVirtioDevice(GOOD);
+    expect(() => checkDevices([device, device])).toThrow("devices[1].id");
+    expect(() => checkDevices([GOOD as never])).toThrow("made by define");
+    expect(() => checkDevices({} as never)).toThrow("a list");
+  });
+
+  it("keeps code out of what a fleet stores", () => {
+    expect(() => checkMicroVmConfig({ devices: [defineVirtioDevice(GOOD)] })).toThrow(
+      "none in a fleet",
+    );
+  });
+});
