@@ -6,7 +6,7 @@
  */
 import { type GuestReport, runJob } from "./guest-report.js";
 import { alternate, type BenchOptions, compare, type Measure } from "./harness.js";
-import { hasQemu, type MonitorName, tscPerUs } from "./monitors.js";
+import { deviceMonitors, type MonitorName, tscPerUs } from "./monitors.js";
 
 const JOBS = [
   ["MMIO read", "mmio-read", 3],
@@ -43,8 +43,8 @@ async function benchJob(
 }
 
 export async function benchExits(options: BenchOptions): Promise<Measure[]> {
-  const monitors: MonitorName[] = ["estalo", "bare C loop"];
-  if (hasQemu()) monitors.push("qemu microvm");
+  const [ours, ...peers] = deviceMonitors();
+  const monitors: MonitorName[] = [ours, "bare C loop", ...peers];
   const measures: Measure[] = [];
   for (const job of JOBS) measures.push(...(await benchJob(job, monitors, options)));
   return measures;

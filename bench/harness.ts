@@ -22,7 +22,7 @@ export interface Spread {
 /** One line of a result file. */
 export interface Measure {
   readonly name: string;
-  readonly unit: "ns" | "us" | "ms" | "MiB" | "per second" | "percent";
+  readonly unit: "ns" | "us" | "ms" | "MiB" | "per second" | "MiB per second" | "percent";
   readonly ours: number;
   /** Least and greatest of the rounds. */
   readonly oursSpread: readonly [number, number];
@@ -96,7 +96,7 @@ export function compare(
       peer: rounded(peer.median),
       peerSpread: [rounded(peer.min), rounded(peer.max)],
       peerName,
-      ratio: rounded(kind.unit === "per second" ? 1 / cost : cost),
+      ratio: rounded(kind.unit.endsWith("per second") ? 1 / cost : cost),
     };
   });
   return measures.length === 0 ? [alone] : measures;

@@ -1,5 +1,5 @@
 /**
- * The benches' entry: `npm run bench -- [--smoke] [exits queues starts memory trace api jail events vmm limiters]`.
+ * The benches' entry: `npm run bench -- [--smoke] [exits queues disk network starts memory trace api jail events vmm limiters]`.
  *
  * Prints each measure when it is there, and writes all of them to bench/results/ (a full run) or build/bench/
  * (a part of it, or a smoke run). Ends with status 1 when a bench could not run; never for a figure.
@@ -7,12 +7,14 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import { benchApi } from "./api.bench.js";
+import { benchDisk } from "./disk.bench.js";
 import { benchEvents } from "./events.bench.js";
 import { benchExits } from "./exit.bench.js";
 import type { BenchOptions, Measure } from "./harness.js";
 import { benchJails } from "./jail.bench.js";
 import { benchLimiters } from "./limiter.bench.js";
 import { benchMemory } from "./memory.bench.js";
+import { benchNet } from "./net.bench.js";
 import { benchQueues } from "./queue.bench.js";
 import { benchStarts } from "./start.bench.js";
 import { benchTrace } from "./trace.bench.js";
@@ -21,6 +23,8 @@ import { benchVmm } from "./vmm.bench.js";
 const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Measure[]>>> = {
   exits: benchExits,
   queues: benchQueues,
+  disk: benchDisk,
+  network: benchNet,
   starts: benchStarts,
   memory: benchMemory,
   trace: benchTrace,

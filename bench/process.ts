@@ -58,3 +58,16 @@ export function execute(command: Command, options: ExecuteOptions = {}): Promise
     });
   });
 }
+
+/** Runs `action` while a program runs that ends only by being killed, and kills it. */
+export async function whileRunning<T>(command: Command, action: () => Promise<T>): Promise<T> {
+  const [program, ...args] = command;
+  const child = spawn(program, args, { stdio: ["ignore", "ignore", "inherit"] });
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  try {
+    return await action();
+  } finally {
+    child.kill("SIGKILL");
+    await ended;
+  }
+}

@@ -6,12 +6,12 @@
  */
 import { type GuestReport, runJob } from "./guest-report.js";
 import { alternate, type BenchOptions, compare, type Measure } from "./harness.js";
-import { hasQemu, type MonitorName, tscPerUs } from "./monitors.js";
+import { deviceMonitors, tscPerUs } from "./monitors.js";
 
 const DEPTHS = [1, 32];
 
 export async function benchQueues({ smoke }: BenchOptions): Promise<Measure[]> {
-  const monitors: MonitorName[] = hasQemu() ? ["estalo", "qemu microvm"] : ["estalo"];
+  const monitors = deviceMonitors();
   const perUs = tscPerUs();
   const measures: Measure[] = [];
   for (const depth of DEPTHS) {

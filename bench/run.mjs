@@ -6,6 +6,7 @@
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { basename } from "node:path";
 import { build } from "esbuild";
 
 const root = new URL("..", import.meta.url).pathname;
@@ -17,6 +18,7 @@ const FREESTANDING = [
   "-ffreestanding",
   "-fno-pic",
   "-fno-stack-protector",
+  "-fno-strict-aliasing",
   "-fcf-protection=none",
   "-mno-red-zone",
   "-mgeneral-regs-only",
@@ -60,8 +62,7 @@ compile(sourcesOf("bench/guest", /\.[cS]$/), "guest", [
   ...FREESTANDING,
   "-Wl,-T,bench/guest/guest.ld",
 ]);
-compile(["bench/peers/bare-kvm.c"], "bare-kvm", []);
-compile(["bench/peers/trace-cost.c"], "trace-cost", []);
+for (const file of sourcesOf("bench/peers", /\.c$/)) compile([file], basename(file, ".c"), []);
 await build({
   absWorkingDir: root,
   entryPoints: ["bench/main.ts", ...sourcesOf("bench/subjects", /\.ts$/)],

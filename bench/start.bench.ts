@@ -15,6 +15,7 @@ import {
 } from "./harness.js";
 import {
   bareSteps,
+  bootMonitors,
   GUEST,
   guestCommand,
   hasQemu,
@@ -28,10 +29,10 @@ import type { WarmStart } from "./subjects/warm-start.js";
 const INIT_MARK = "init-runs-now";
 
 async function benchCold({ smoke }: BenchOptions): Promise<Measure[]> {
-  const monitors: MonitorName[] = ["estalo", "bare C loop"];
-  if (hasQemu()) monitors.push("qemu microvm");
+  const monitors = bootMonitors();
+  // The marker itself: some monitors say other things before it.
   const firstByte = async (name: MonitorName) =>
-    (await execute(guestCommand(name, "bench=start"))).firstByteMs;
+    (await execute(guestCommand(name, "bench=start"), { awaited: "!" })).awaitedMs;
   const times = await alternate(
     smoke ? 1 : 15,
     new Map(monitors.map((name) => [name, () => firstByte(name)] as const)),

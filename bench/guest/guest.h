@@ -39,16 +39,27 @@ static inline uint64_t rdtsc(void) {
 
 /* One measure's durations in ticks of the TSC. */
 struct samples {
-  uint32_t count;
+  uint32_t count; /* all of them; the first SAMPLES_MAX are kept, and then a random choice */
   uint64_t total; /* from the first operation's start to the last one's end, gaps included */
   uint32_t ticks[SAMPLES_MAX];
 };
 
 /* Notes one duration. */
 static inline void add_sample(struct samples* samples, uint64_t ticks) {
-  if (samples->count == SAMPLES_MAX) return;
-  samples->ticks[samples->count++] = ticks > UINT32_MAX ? UINT32_MAX : (uint32_t)ticks;
+  static uint32_t random = 1;
+  uint32_t at = samples->count++;
+  if (at >= SAMPLES_MAX) {
+    random = random * 1664525u + 1013904223u;
+    at = (uint32_t)((uint64_t)random * samples->count >> 32);
+    if (at >= SAMPLES_MAX) return;
+  }
+  samples->ticks[at] = ticks > UINT32_MAX ? UINT32_MAX : (uint32_t)ticks;
 }
+
+/* What a device's measure moved, and in which time. */
+struct flow {
+  uint64_t operations, bytes, ticks;
+};
 
 /* A virtio-mmio device of the command line. */
 struct window {
@@ -62,14 +73,22 @@ struct job {
   uint32_t n;       /* n=: operations, or batches of `depth` requests */
   uint32_t ring;    /* ring=: 0 or 3, where the loop runs */
   uint32_t depth;   /* depth=: requests for each doorbell */
-  uint32_t bytes;   /* bytes=: of each request */
-  char end[8];      /* end=: report, i8042 or triple */
+  uint32_t bytes;   /* bytes=: of each request or frame */
+  uint64_t ticks;   /* ticks=: of the TSC, how long a device's measure lasts */
+  uint32_t ahead;   /* ahead=: frames that the host may have on the way */
+  uint32_t random;  /* random=1: blocks in any order */
+  char op[8];       /* op=: read or write */
+  char end[8];      /* end=: report, i8042, triple or halt */
   uint32_t windows; /* virtio_mmio.device= */
   struct window window[8];
 };
 
 extern struct job job;
 extern struct samples first, second; /* second: interrupts, of a queue measure */
+extern struct flow flow;
+extern uint64_t
+    run_ticks; /* how long the measure that runs is to last: the warm-up's or the job's */
+extern const char* failure; /* why a measure is worth nothing, found by itself */
 
 /* entry.S */
 void call_ring3(void (*function)(void));
@@ -86,9 +105,19 @@ void print_hex(uint64_t number);
 /* statistics.c */
 void summarise(void); /* sorts `first` and `second`; fast where ring 3 is */
 void print_samples(const char* name, const struct samples* samples);
+void print_flow(void);
 
-/* queue.c */
-int queue_prepare(void); /* 0 when there is no entropy device */
+/* Devices: ready the driver, in ring 0, and say what is missing or 0; then the loop, in the job's
+ * ring. */
+const char* queue_prepare(void);
 void queue_measure(void);
+const char* disk_prepare(void);
+void disk_measure(void);
+const char* net_prepare(void);
+void net_send_measure(void);
+void net_receive_measure(void);
+void net_echo_measure(void);
+const char* vsock_prepare(void);
+void vsock_measure(void);
 
 #endif

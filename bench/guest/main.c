@@ -2,14 +2,18 @@
  * The bench guest: finds its job on the command line, runs the loop, reports one line of JSON on
  * COM1, ends.
  *
- *   bench=mmio-read | mmio-write | pio-read | pio-write | clock | queue | idle | start | forever
- *   n=20000  ring=3  depth=1  bytes=64  end=report | i8042 | triple
+ *   bench=mmio-read | mmio-write | pio-read | pio-write | clock | queue | idle | start | forever |
+ *         disk | net-send | net-receive | net-echo | vsock-send | vsock-receive | vsock-connect
+ *   n=20000  ring=3  depth=1  bytes=64  end=report | i8042 | triple | halt
+ *   ticks=4000000000  op=read | write  random=1  ahead=256
  *   virtio_mmio.device=4K@0xc0001000:5
  *
  * `clock` measures nothing but two reads of the TSC, so that a reader knows what the others contain
  * of it. `idle` halts for good, `start` ends at once, `forever` writes without a
- * clock until it is ended. A tenth of `n` operations run first,
- * unmeasured.
+ * clock until it is ended. A tenth of `n` operations run first, unmeasured. The measures of
+ * devices, in the second line, run for a time instead, after a fifth of it as a warm-up, and say
+ * when that is over; with end=halt the machine is left as it is afterwards, for who wants to look
+ * at its monitor.
  */
 #include "guest.h"
 
@@ -29,6 +33,9 @@
 
 struct job job;
 struct samples first, second;
+struct flow flow;
+uint64_t run_ticks;
+const char* failure;
 
 extern struct {
   uint16_t low, selector, flags, middle;
@@ -113,12 +120,23 @@ static void measure_clock(void) {
 
 static const struct {
   const char* name;
+  const char* (*prepare)(void); /* 0: nothing to do */
   void (*measure)(void);
 } measures[] = {
-    {"mmio-read", measure_mmio_read}, {"mmio-write", measure_mmio_write},
-    {"pio-read", measure_pio_read},   {"pio-write", measure_pio_write},
-    {"clock", measure_clock},         {"queue", queue_measure},
-    {"forever", write_forever},
+    {"mmio-read", 0, measure_mmio_read},
+    {"mmio-write", 0, measure_mmio_write},
+    {"pio-read", 0, measure_pio_read},
+    {"pio-write", 0, measure_pio_write},
+    {"clock", 0, measure_clock},
+    {"forever", 0, write_forever},
+    {"queue", queue_prepare, queue_measure},
+    {"disk", disk_prepare, disk_measure},
+    {"net-send", net_prepare, net_send_measure},
+    {"net-receive", net_prepare, net_receive_measure},
+    {"net-echo", net_prepare, net_echo_measure},
+    {"vsock-send", vsock_prepare, vsock_measure},
+    {"vsock-receive", vsock_prepare, vsock_measure},
+    {"vsock-connect", vsock_prepare, vsock_measure},
 };
 
 static void execute_ud2(void) {
@@ -132,7 +150,7 @@ static void __attribute__((noreturn)) end(void) {
     call_ring3(execute_ud2);
   } else if (equal(job.end, "i8042")) {
     outb(I8042_COMMAND, I8042_RESET);
-  } else {
+  } else if (!equal(job.end, "halt")) {
     mmio_write(REPORT_POWER_OFF, 1);
   }
   for (;;)
@@ -169,9 +187,20 @@ static void report(void) {
   print_number(job.ring);
   print(",\"depth\":");
   print_number(job.depth);
-  print_samples("ticks", &first);
+  if (flow.ticks > 0) print_flow();
+  if (first.count > 0) print_samples("ticks", &first);
   if (second.count > 0) print_samples("interrupt", &second);
   print("}\n");
+}
+
+static void run(void (*measure)(void), uint64_t ticks) {
+  run_ticks = ticks;
+  first.count = second.count = 0;
+  flow = (struct flow){0, 0, 0};
+  if (job.ring == 0)
+    measure();
+  else
+    call_ring3(measure);
 }
 
 void guest_main(void) {
@@ -185,12 +214,15 @@ void guest_main(void) {
   if (job.windows == 0) refuse("no virtio_mmio.device on the command line");
   for (uint32_t i = 0; i < sizeof measures / sizeof measures[0]; i++) {
     if (!equal(job.name, measures[i].name)) continue;
-    if (measures[i].measure == queue_measure && !queue_prepare()) refuse("no entropy device");
-    if (job.ring == 0)
-      measures[i].measure();
-    else
-      call_ring3(measures[i].measure);
+    const char* missing = measures[i].prepare == 0 ? 0 : measures[i].prepare();
+    if (missing != 0) refuse(missing);
+    if (job.ticks > 0) {
+      run(measures[i].measure, job.ticks / 5);
+      print("measuring\n");
+    }
+    run(measures[i].measure, job.ticks);
     __asm__ volatile("cli");
+    if (failure != 0) refuse(failure);
     call_ring3(summarise);
     report();
     end();

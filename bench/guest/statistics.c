@@ -15,11 +15,15 @@ static void sift(uint32_t* ticks, uint32_t root, uint32_t count) {
   ticks[root] = value;
 }
 
+static uint32_t kept(const struct samples* samples) {
+  return samples->count < SAMPLES_MAX ? samples->count : SAMPLES_MAX;
+}
+
 static void sort(struct samples* samples) {
   uint32_t* ticks = samples->ticks;
-  for (uint32_t i = samples->count / 2; i > 0; i--)
-    sift(ticks, i - 1, samples->count);
-  for (uint32_t end = samples->count; end > 1; end--) {
+  for (uint32_t i = kept(samples) / 2; i > 0; i--)
+    sift(ticks, i - 1, kept(samples));
+  for (uint32_t end = kept(samples); end > 1; end--) {
     uint32_t largest = ticks[0];
     ticks[0] = ticks[end - 1];
     ticks[end - 1] = largest;
@@ -39,8 +43,14 @@ static void print_field(const char* name, uint64_t value) {
   print_number(value);
 }
 
+void print_flow(void) {
+  print_field("operations", flow.operations);
+  print_field("bytes", flow.bytes);
+  print_field("elapsed", flow.ticks);
+}
+
 void print_samples(const char* name, const struct samples* samples) {
-  uint32_t last = samples->count - 1;
+  uint32_t last = kept(samples) - 1;
   print(",\"");
   print(name);
   print("\":{\"n\":");

@@ -74,7 +74,15 @@ static void parse_word(const char* text) {
   else if ((value = after(text, "depth=")))
     job.depth = number_in(value, 1, 64);
   else if ((value = after(text, "bytes=")))
-    job.bytes = number_in(value, 1, 4096);
+    job.bytes = number_in(value, 1, 128 << 10);
+  else if ((value = after(text, "ticks=")))
+    job.ticks = number(&value);
+  else if ((value = after(text, "ahead=")))
+    job.ahead = number_in(value, 4, 1024);
+  else if ((value = after(text, "random=")))
+    job.random = number_in(value, 0, 1);
+  else if ((value = after(text, "op=")))
+    word(value, job.op, sizeof job.op);
   else if ((value = after(text, "virtio_mmio.device=")))
     window(value);
 }
@@ -84,6 +92,7 @@ void parse_command_line(const char* line) {
   job.ring = 3;
   job.depth = 1;
   job.bytes = 64;
+  job.ahead = 256;
   while (*line != 0) {
     while (*line == ' ')
       line++;
