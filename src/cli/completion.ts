@@ -20,6 +20,7 @@ const verbNames = VERBS.map(({ name }) => name);
 /** What a verb's operand can be, if it is one of a few words. */
 function operandWords({ name }: VerbSpec): readonly string[] {
   if (name === "help") return verbNames;
+  if (name === "bench") return ["load"];
   return name === "completion" ? SHELLS : [];
 }
 

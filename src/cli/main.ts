@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { EXIT_FAILURE } from "../actors/exit-code.js";
 import { nearest, type ParsedArguments, parseArguments, usageError } from "./arguments.js";
+import { BENCH_VERB } from "./bench/verb.js";
 import { completionScript } from "./completion.js";
 import { COMPAT_VERB, VMM_VERB } from "./firecracker-verbs.js";
 import { FLEET_VERBS } from "./fleet/verb-table.js";
@@ -134,8 +135,8 @@ async function dispatch(words: readonly string[]): Promise<number> {
   const verb = findVerb(first);
   const parsed = parseArguments(verb, rest);
   if (parsed.switches.has("help")) return showHelp(verb.name);
-  // A microVM has to be ended before the process is: run sees to it itself.
-  const runsMicroVm = [RUN_VERB, DEMO_VERB, SERVE_VERB].includes(verb);
+  // A microVM has to be ended before the process is: these see to it themselves.
+  const runsMicroVm = [RUN_VERB, DEMO_VERB, SERVE_VERB, BENCH_VERB].includes(verb);
   process.stdout.on("error", () => runsMicroVm || process.exit(EXIT_BROKEN_PIPE));
   return (HANDLERS.get(verb) as Handler)(parsed);
 }

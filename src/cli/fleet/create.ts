@@ -52,7 +52,8 @@ async function make({ client, parsed, isJson }: FleetCall, start: boolean): Prom
   return 0;
 }
 
-async function configOf(client: EstaloClient, options: RunOptions): Promise<MicroVmConfig> {
+/** What these options describe, for a server: its files and its guest. */
+export async function configOf(client: EstaloClient, options: RunOptions): Promise<MicroVmConfig> {
   const whole = client.isLocal ? resolve : (path: string) => path;
   if (options.configFile !== undefined) {
     // Its paths are relative to where we are, too.

@@ -17,6 +17,7 @@ import { EACH_VERBS } from "./verb-table.js";
 export { complete } from "./complete.js";
 
 const HANDLERS: Readonly<Record<string, FleetHandler>> = {
+  bench: async (call) => (await import("../bench/load.js")).bench(call),
   ps,
   // What plans a microVM is loaded by who makes one.
   create: async (call) => (await import("./create.js")).create(call),

@@ -1,6 +1,7 @@
 /**
  * The verbs that ask a server (`estalo serve`), as table: named and shaped as a user of docker expects them.
  */
+import { BENCH_VERB } from "../bench/verb.js";
 import {
   HELP,
   HOST_OPTION,
@@ -331,4 +332,5 @@ export const FLEET_VERBS: readonly VerbSpec[] = [
   EXITS_VERB,
   STATS_VERB,
   TOP_VERB,
+  BENCH_VERB,
 ];
