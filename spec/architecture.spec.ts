@@ -87,10 +87,14 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   "node:worker_threads": [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   comlink: [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   "better-sqlite3": [/^src\/actors\/fleet-store\.ts$/],
-  rxjs: [/^src\/actors\/(inspection|rate-limits|exit-stream|balloon-family)\.ts$/],
+  // The last two are a pipeline of which each stage can be replaced by its user's own.
+  rxjs: [
+    /^src\/actors\/(inspection|rate-limits|exit-stream|balloon-family)\.ts$/,
+    /^src\/actors\/memory-(pressure|policy)\.ts$/,
+  ],
   "node:fs": [
     /^src\/boot\/boot-file\.ts$/,
-    /^src\/actors\/(config|default-guest|drive-set|fleet-store|transport)\.ts$/,
+    /^src\/actors\/(config|default-guest|drive-set|fleet-store|memory-pressure|transport)\.ts$/,
     /^src\/actors\/backends\//,
     /^src\/actors\/agent\/copy-(in|out)\.ts$/,
     /^src\/(api|cli|jail)\//,

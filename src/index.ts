@@ -9,7 +9,7 @@ export type { GuestAgent, HealthOptions } from "./actors/agent/guest-agent.js";
 export type { ExecOptions, ExecResult, GuestProcess } from "./actors/agent/process.js";
 export type { FileInfo, FileKind, GuestHealth } from "./actors/agent/protocol.js";
 
-export type { BalloonReport } from "./actors/balloon-family.js";
+export type { BalloonAmounts, BalloonReport } from "./actors/balloon-family.js";
 export type {
   CacheType,
   CpuTemplateConfig,
@@ -61,6 +61,18 @@ export type {
   FleetState,
   RestartPolicy,
 } from "./actors/fleet-messages.js";
+export {
+  type BalloonMember,
+  type BalloonStep,
+  balloonsOf,
+  type MemoryPolicyOptions,
+  memoryPolicy,
+} from "./actors/memory-policy.js";
+export {
+  type MemoryPressure,
+  type PressureOptions,
+  pressure$,
+} from "./actors/memory-pressure.js";
 export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 export type { Metadata } from "./actors/metadata-store.js";
 export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";

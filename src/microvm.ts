@@ -269,7 +269,13 @@ export class MicroVm implements AsyncDisposable {
   /** The memory balloon. Its getter raises ERR_ESTALO_STATE for a microVM without one. */
   get balloon(): Pick<
     BalloonFamily,
-    "setTarget" | "setStatsInterval" | "report" | "startHinting" | "stopHinting" | "hinting"
+    | "amounts"
+    | "setTarget"
+    | "setStatsInterval"
+    | "report"
+    | "startHinting"
+    | "stopHinting"
+    | "hinting"
   > {
     return this.#supervisor.devices.requireBalloon();
   }

@@ -7,6 +7,7 @@ import { PAGES_PER_MIB } from "../devices/virtio/balloon.regs.js";
 import type { BalloonMetrics } from "../devices/virtio/balloon.state.js";
 import { EstaloError } from "../errors.js";
 import type { NativeGuestMapping } from "../native/binding.js";
+import { MIB } from "../units.js";
 import { type CheckedBalloon, checkBalloonAmount, checkStatsChange } from "./config-balloon.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
@@ -19,6 +20,15 @@ export interface BalloonReport {
   readonly actualMib: number;
   readonly actualPages: number;
   readonly statistics: VirtioBalloon["statistics"];
+}
+
+/** How much memory a guest has, is asked to give and has given, MiB. */
+export interface BalloonAmounts {
+  readonly memoryMib: number;
+  readonly targetMib: number;
+  readonly actualMib: number;
+  /** What the guest could use at once without swapping, as it told last; only with statistics. */
+  readonly availableMib: number | undefined;
 }
 
 /** See the file's header. Thread: the device host's. */
@@ -88,6 +98,18 @@ export class BalloonFamily implements DeviceFamily {
     const statsIntervalS = checkStatsChange(this.#config.statsIntervalS, seconds);
     this.#config = { ...this.#config, statsIntervalS };
     this.#intervals.next(statsIntervalS);
+  }
+
+  /** As they are now. */
+  get amounts(): BalloonAmounts {
+    const { actualPages = 0, statistics = {} } = this.#device ?? {};
+    const { available_memory: availableBytes } = statistics;
+    return {
+      memoryMib: this.#memoryMib,
+      targetMib: this.#config.amountMib,
+      actualMib: Math.floor(actualPages / PAGES_PER_MIB),
+      availableMib: availableBytes === undefined ? undefined : availableBytes / MIB,
+    };
   }
 
   /** As it is now; raises ERR_ESTALO_STATE without statistics. */

@@ -7,6 +7,7 @@ import { defaultSocketPath } from "../api/client/server-address.js";
 import type { TlsFiles } from "../api/tls-front.js";
 import type { EstaloError } from "../errors.js";
 import { helpHint, type ParsedArguments, usageError } from "./arguments.js";
+import { type MemoryPolicyChoice, parseMemoryPolicy } from "./memory-policy-option.js";
 import { SERVE_VERB } from "./serve-verb.js";
 
 /** One address to listen on. */
@@ -25,6 +26,7 @@ export interface ServeOptions {
   readonly origins: readonly string[];
   readonly limits: { readonly bodyBytes?: number; readonly connections?: number };
   readonly logForm: "json" | "plain" | undefined;
+  readonly memoryPolicy: MemoryPolicyChoice | undefined;
 }
 
 /** What the defaults depend on. */
@@ -74,6 +76,7 @@ export function serveOptions(
       ...limit("connections", one("max-connections"), "max-connections", CONNECTIONS),
     },
     logForm: logForm(one("log")),
+    memoryPolicy: parseMemoryPolicy(one("memory-policy")),
   };
 }
 

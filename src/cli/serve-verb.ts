@@ -45,6 +45,11 @@ export const SERVE_VERB: VerbSpec = {
     },
     { name: "max-body-bytes", value: "N", help: "Largest body of a request. Default 1048576." },
     { name: "max-connections", value: "N", help: "Connections at once. Default 1024." },
+    {
+      name: "memory-policy",
+      value: "psi[,KEY=VALUE…]",
+      help: "Balloons give and get memory by the host's pressure; docs/cli.md. Default: none.",
+    },
     { name: "log", value: "json|plain", help: "Form of the log. Default: plain on a terminal." },
     HELP,
   ],

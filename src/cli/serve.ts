@@ -11,6 +11,8 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { Fleet } from "../actors/fleet.js";
 import type { FleetEvent, FleetRecord } from "../actors/fleet-messages.js";
+import { type BalloonStep, balloonsOf, memoryPolicy } from "../actors/memory-policy.js";
+import { pressure$, requirePressure } from "../actors/memory-pressure.js";
 import { claimUnixPath } from "../api/unix-path.js";
 import { TokenFile } from "../api/v1/auth.js";
 import { FleetDoor } from "../api/v1/door.js";
@@ -44,6 +46,8 @@ class Server {
   readonly #door: FleetDoor;
   readonly #tokens: TokenFile | undefined;
   #isEnding = false;
+  /** Ends the memory policy, if there is one. */
+  #endPolicy = () => {};
 
   private constructor(
     options: ServeOptions,
@@ -66,6 +70,7 @@ class Server {
   static async open(options: ServeOptions, log: ServeLog): Promise<Server> {
     const { tokenFile, stateDir, addresses } = options;
     const tokens = tokenFile === undefined ? undefined : new TokenFile(tokenFile);
+    if (options.memoryPolicy !== undefined) requirePressure(options.memoryPolicy.pressure);
     for (const address of addresses) {
       if (address.kind !== "unix") continue;
       if (address.isDefault) makeFolder(dirname(address.path));
@@ -79,6 +84,7 @@ class Server {
       const { lost } = fleet.counters;
       log.write(lost > 0 ? "warn" : "info", "opened the state", { stateDir, lost });
       for (const address of addresses) await server.#listen(address);
+      server.#followPressure();
       server.#door.status = "ok";
       return server;
     } catch (error) {
@@ -143,6 +149,7 @@ class Server {
   async #end(): Promise<number> {
     this.#isEnding = true;
     this.#door.status = "closing";
+    this.#endPolicy();
     let status = 0;
     try {
       // Before the listeners, so that who watches sees the ends.
@@ -154,6 +161,29 @@ class Server {
     await this.#door.close();
     this.#log.write("info", "ended");
     return status;
+  }
+
+  /** Has balloons follow the host's memory pressure, if that was asked for. */
+  #followPressure(): void {
+    const choice = this.#options.memoryPolicy;
+    if (choice === undefined) return;
+    const directions = new Map<string, BalloonStep["direction"]>();
+    const watching = pressure$(choice.pressure)
+      .pipe(memoryPolicy(() => balloonsOf(this.#fleet), choice.options))
+      .subscribe({
+        next: ({ id, direction, fromMib, pressure }) => {
+          // A step a second is no news; a turn is.
+          if (directions.get(id) === direction) return;
+          directions.set(id, direction);
+          const { somePercent } = pressure;
+          this.#log.write("info", `balloon ${direction}s`, { microvm: id, fromMib, somePercent });
+        },
+        error: (thrown) => {
+          const error = toEstaloError(thrown).toRecord();
+          this.#log.write("error", "the memory policy ended", { error });
+        },
+      });
+    this.#endPolicy = () => watching.unsubscribe();
   }
 
   #reload(): void {
