@@ -3,7 +3,7 @@
  *
  *     fronts (vCPU threads) ─ exit rings ─▶ DeviceBoard ─▶ back of the device that posted
  *     queue notifications ─── ioeventfd ──▶ DeviceBoard ─▶ transport.notifyQueue
- *     backs ─ irqfd ─▶ KVM's interrupt chips
+ *     backs ─ KVM_IRQ_LINE, irqfd ─▶ KVM's interrupt chips
  *
  * Order of life: `describe` the devices, allocate the shared block, `attach` the backs, run, `close`.
  * A back that throws is reset (its driver sees DEVICE_NEEDS_RESET) and reported; a second time within
@@ -130,7 +130,7 @@ export class DeviceBoard {
       (offset, index) => new Int32Array(block.buffer, offset, this.deviceWords[index]),
     );
     const windows = this.#described.map((device, index): DeviceWindow => {
-      const irq = device.gsi === undefined ? undefined : this.#createIrq(vm, device.gsi);
+      const irq = device.gsi === undefined ? undefined : this.#createIrq(vm, device);
       this.#createBack(device, index, this.#states[index], vm, memory, irq, serial);
       return {
         kind: device.kind,
@@ -214,9 +214,11 @@ export class DeviceBoard {
     return eventFd;
   }
 
-  #createIrq(vm: NativeVm, gsi: Gsi): IrqLine & { readonly fd: number } {
+  /** An irqfd where vCPU threads raise the line as well; else KVM is told, which is shorter (ADR 16). */
+  #createIrq(vm: NativeVm, { kind, gsi }: DescribedDevice): IrqLine & { readonly fd: number } {
+    if (kind === "virtio-mmio") return { fd: -1, raise: () => vm.pulseIrq(gsi as Gsi) };
     const eventFd = this.#createEventFd();
-    vm.irqfd(eventFd.fd, gsi);
+    vm.irqfd(eventFd.fd, gsi as Gsi);
     return { fd: eventFd.fd, raise: () => eventFd.signal() };
   }
 

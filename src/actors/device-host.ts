@@ -21,6 +21,9 @@ export class DeviceHost {
   readonly #ready = new Uint32Array(BATCH);
   readonly #handlers: ((() => void) | undefined)[] = [];
   readonly #free: number[] = [];
+  /** Tokens given back while a batch is delivered: what is left of it must not reach their next owners. */
+  readonly #freed: number[] = [];
+  #isDelivering = false;
   #poller: NativePoller | undefined;
   #watched = 0;
 
@@ -53,7 +56,7 @@ export class DeviceHost {
         if (!open) return;
         open = false;
         this.#handlers[token] = undefined;
-        this.#free.push(token);
+        (this.#isDelivering ? this.#freed : this.#free).push(token);
         this.#poller?.remove(fd);
         this.#watched -= 1;
         this.#closeIdle();
@@ -68,11 +71,13 @@ export class DeviceHost {
   }
 
   #deliver(count: number): void {
-    const tokens = Array.from(this.#ready.subarray(0, count));
-    const handlers = tokens.map((token) => this.#handlers[token]);
-    for (const [index, token] of tokens.entries()) {
-      // A handler may close watches later in this batch, and open others under their tokens.
-      if (handlers[index] === this.#handlers[token]) handlers[index]?.();
+    this.#isDelivering = true;
+    try {
+      // A handler may close watches that are later in this batch.
+      for (let index = 0; index < count; index++) this.#handlers[this.#ready[index]]?.();
+    } finally {
+      this.#isDelivering = false;
+      if (this.#freed.length > 0) this.#free.push(...this.#freed.splice(0));
     }
   }
 }

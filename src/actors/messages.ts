@@ -19,7 +19,7 @@ export interface DeviceWindow {
   /** Byte offset and count of the device's shared words. */
   readonly stateOffset: number;
   readonly stateWords: number;
-  /** The irqfd's eventfd, or -1 for a device without an interrupt. */
+  /** The irqfd's eventfd, or -1 for a device whose front raises no interrupt. */
   readonly irqFd: number;
 }
 

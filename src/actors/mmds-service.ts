@@ -86,6 +86,6 @@ export class MmdsFamily {
 
 function randomU32(): number {
   const bytes = new Uint8Array(4);
-  hostEntropy.fill(bytes);
+  hostEntropy.fill(bytes, bytes.length);
   return new DataView(bytes.buffer).getUint32(0);
 }

@@ -59,9 +59,10 @@ export interface DiskBackend {
   onBatchEnd: (() => void) | undefined;
 }
 
-/** A source of random bytes for guests: fills all segments' bytes, synchronously. */
+/** A source of random bytes for guests. */
 export interface EntropySource {
-  fill(bytes: Uint8Array): void;
+  /** Fills the first `count` bytes, synchronously. */
+  fill(bytes: Uint8Array, count: number): void;
 }
 
 /** Seals small messages with AES-256-GCM, under a key that nobody sees. */

@@ -36,7 +36,7 @@ export interface FrontContext {
    * state first.
    */
   post(event: number, value: number): void;
-  /** Pulses the device's interrupt line (irqfd, edge). */
+  /** Pulses the device's interrupt line (irqfd, edge). Not for virtio devices: their backs do (ADR 16). */
   raiseIrq(): void;
   /**
    * Blocks this vCPU until `state[word]` differs from `value`; returns at once when the vCPU is
@@ -57,7 +57,7 @@ export interface DeviceFront {
 
 /** The device's interrupt line, as a back sees it. */
 export interface IrqLine {
-  /** Pulses the line (irqfd, edge). */
+  /** Pulses the line (edge). */
   raise(): void;
 }
 

@@ -45,6 +45,8 @@ export interface NativeVm {
   /** `match`: only writes of this value ring; -1 for any. */
   ioeventfd(eventFd: number, address: number, sizeBytes: number, match: number): void;
   irqfd(eventFd: number, gsi: number): void;
+  /** An edge on an interrupt line, delivered before it returns. Of one thread only: see docs/adr/0016. */
+  pulseIrq(gsi: number): void;
   /** A vCPU's descriptor, for `Vcpu`, which owns it from then on. */
   createVcpu(id: number): number;
   /** Fulfilled when the kernel has let go of the VM, which takes milliseconds. Idempotent. */

@@ -112,6 +112,14 @@ int estalo_kvm_irqfd(int vm_fd, int event_fd, uint32_t gsi, int deassign) {
   return checked(ioctl(vm_fd, KVM_IRQFD, &request));
 }
 
+int estalo_kvm_pulse_irq(int vm_fd, uint32_t gsi) {
+  struct kvm_irq_level line = {.irq = gsi, .level = 1};
+  int result = checked(ioctl(vm_fd, KVM_IRQ_LINE, &line));
+  if (result < 0) return result;
+  line.level = 0;
+  return checked(ioctl(vm_fd, KVM_IRQ_LINE, &line));
+}
+
 int estalo_kvm_create_vcpu(int vm_fd, uint32_t id) {
   return checked(ioctl(vm_fd, KVM_CREATE_VCPU, id));
 }

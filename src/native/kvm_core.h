@@ -33,6 +33,8 @@ int estalo_kvm_set_user_memory_region(int vm_fd, uint32_t slot, uint64_t gpa, ui
 int estalo_kvm_ioeventfd(int vm_fd, int event_fd, uint64_t address, uint32_t size_bytes,
                          int with_match, uint64_t match, int is_pio, int deassign);
 int estalo_kvm_irqfd(int vm_fd, int event_fd, uint32_t gsi, int deassign);
+/* An edge on an interrupt line: up and down again. */
+int estalo_kvm_pulse_irq(int vm_fd, uint32_t gsi);
 int estalo_kvm_create_vcpu(int vm_fd, uint32_t id);
 
 /* vCPU ioctls on whole structures, passed as bytes; sizes are checked by the caller against these.

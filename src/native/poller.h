@@ -37,6 +37,8 @@ private:
   FileDescriptor epoll_;
   uv_poll_t* handle_ = nullptr;
   Napi::Reference<Napi::Uint32Array> ready_;
+  // SAFETY: into `ready_`, which keeps its memory.
+  uint32_t* tokens_ = nullptr;
   Napi::FunctionReference callback_;
   napi_async_context async_context_ = nullptr;
 };

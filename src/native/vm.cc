@@ -48,7 +48,8 @@ Napi::Function Vm::Define(Napi::Env env) {
        InstanceMethod<&Vm::CreatePit2>("createPit2"),
        InstanceMethod<&Vm::SetUserMemory>("setUserMemory"),
        InstanceMethod<&Vm::Ioeventfd>("ioeventfd"), InstanceMethod<&Vm::Irqfd>("irqfd"),
-       InstanceMethod<&Vm::CreateVcpu>("createVcpu"), InstanceMethod<&Vm::Close>("close")});
+       InstanceMethod<&Vm::PulseIrq>("pulseIrq"), InstanceMethod<&Vm::CreateVcpu>("createVcpu"),
+       InstanceMethod<&Vm::Close>("close")});
 }
 
 Vm::Vm(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Vm>(info) {
@@ -94,6 +95,11 @@ void Vm::Irqfd(const Napi::CallbackInfo& info) {
   Succeeded(info.Env(), "KVM_IRQFD",
             estalo_kvm_irqfd(fd_.get(), info[0].As<Napi::Number>().Int32Value(),
                              info[1].As<Napi::Number>().Uint32Value(), 0));
+}
+
+void Vm::PulseIrq(const Napi::CallbackInfo& info) {
+  Succeeded(info.Env(), "KVM_IRQ_LINE",
+            estalo_kvm_pulse_irq(fd_.get(), info[0].As<Napi::Number>().Uint32Value()));
 }
 
 Napi::Value Vm::CreateVcpu(const Napi::CallbackInfo& info) {

@@ -16,7 +16,8 @@ namespace estalo {
 /*
  * new Vm(fd): setTssAddr(gpa), setIdentityMapAddr(gpa), createIrqchip(), createPit2(),
  * setUserMemory(mapping), ioeventfd(eventFd, address, sizeBytes, match | -1), irqfd(eventFd, gsi),
- * createVcpu(id): descriptor, close(): Promise, fulfilled when the kernel has let go of the VM.
+ * pulseIrq(gsi), createVcpu(id): descriptor, close(): Promise, fulfilled when the kernel has let go
+ * of the VM.
  */
 class Vm : public Napi::ObjectWrap<Vm> {
 public:
@@ -31,6 +32,7 @@ private:
   void SetUserMemory(const Napi::CallbackInfo& info);
   void Ioeventfd(const Napi::CallbackInfo& info);
   void Irqfd(const Napi::CallbackInfo& info);
+  void PulseIrq(const Napi::CallbackInfo& info);
   Napi::Value CreateVcpu(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 

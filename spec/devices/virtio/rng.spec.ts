@@ -14,9 +14,9 @@ class CountingSource implements EntropySource {
   given = 0;
   limit = Number.POSITIVE_INFINITY;
 
-  fill(bytes: Uint8Array): void {
-    if (this.given + bytes.length > this.limit) throw new Error("no entropy");
-    for (let index = 0; index < bytes.length; index++) bytes[index] = 1 + (this.given++ % 255);
+  fill(bytes: Uint8Array, count: number): void {
+    if (this.given + count > this.limit) throw new Error("no entropy");
+    for (let index = 0; index < count; index++) bytes[index] = 1 + (this.given++ % 255);
   }
 }
 

@@ -105,25 +105,26 @@ export class VirtioRng implements VirtioBack {
 
   /** Fills the chain's writable segments from the start; returns the bytes written. */
   #fill(): number {
-    const { addresses, lengths, firstWritable, count } = this.#chain;
+    const { addresses, lengths, firstWritable, count: segments } = this.#chain;
     let given = 0;
-    if (firstWritable === count) this.metrics.entropy_event_fails++;
-    for (let index = firstWritable; index < count && given < regs.REQUEST_BYTES; index++) {
+    if (firstWritable === segments) this.metrics.entropy_event_fails++;
+    for (let index = firstWritable; index < segments && given < regs.REQUEST_BYTES; index++) {
       const wanted = Math.min(lengths[index], regs.REQUEST_BYTES - given);
       for (let at = 0; at < wanted; at += SCRATCH_BYTES) {
-        const bytes = this.#scratch.subarray(0, Math.min(SCRATCH_BYTES, wanted - at));
-        if (!this.#random(bytes)) return given;
-        this.#host.memory.write(addresses[index] + at, bytes);
-        given += bytes.length;
+        const count = Math.min(SCRATCH_BYTES, wanted - at);
+        if (!this.#random(count)) return given;
+        this.#host.memory.write(addresses[index] + at, this.#scratch, count);
+        given += count;
       }
     }
     this.metrics.entropy_bytes += given;
     return given;
   }
 
-  #random(bytes: Uint8Array): boolean {
+  /** Draws the first `count` bytes of the scratch. */
+  #random(count: number): boolean {
     try {
-      this.#source.fill(bytes);
+      this.#source.fill(this.#scratch, count);
       return true;
     } catch {
       this.metrics.host_rng_fails++;
