@@ -23,7 +23,10 @@ export type {
 } from "./actors/config.js";
 export type { BalloonConfig } from "./actors/config-balloon.js";
 export {
+  defineMmioDevice,
+  definePortDevice,
   defineVirtioDevice,
+  type UserBusDevice,
   type UserDevice,
   type UserVirtioDevice,
 } from "./actors/config-devices.js";
@@ -78,6 +81,7 @@ export type { Metadata } from "./actors/metadata-store.js";
 export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 export type { Timings } from "./actors/timings.js";
 export type { VsockStream } from "./actors/vsock-stream.js";
+export type { BusDevice, BusDeviceDefinition, BusDeviceMetrics } from "./devices/mailbox-back.js";
 export type { RateLimiterConfig, TokenBucketConfig } from "./devices/rate-limiter.js";
 export type {
   ChainDeviceMetrics,

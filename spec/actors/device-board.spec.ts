@@ -1,9 +1,10 @@
 /** A board without KVM: its vCPUs are fronts on this thread, its doorbells are rung by hand. */
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { defineVirtioDevice } from "../../src/actors/config-devices.js";
+import { definePortDevice, defineVirtioDevice } from "../../src/actors/config-devices.js";
 import { Console } from "../../src/actors/console.js";
 import {
   type BoardEvents,
+  type BusDeviceRequest,
   DeviceBoard,
   type VirtioDeviceRequest,
 } from "../../src/actors/device-board.js";
@@ -44,14 +45,14 @@ class Bench {
   readonly hostFd: number;
   readonly block;
 
-  constructor(virtio: readonly VirtioDeviceRequest[] = []) {
+  constructor(virtio: readonly VirtioDeviceRequest[] = [], bus: readonly BusDeviceRequest[] = []) {
     const events: BoardEvents = {
       onSignal: (event, value) => this.signals.push([event, value]),
       onDeviceFailed: (device, error) => this.failures.push(`${device}: ${error.code}`),
       onNeedsReset: (device, reason) => this.needsReset.push(`${device}: ${reason}`),
       onFatal: (error) => this.fatal.push(error.message),
     };
-    this.board = new DeviceBoard(new DeviceHost(), virtio, events);
+    this.board = new DeviceBoard(new DeviceHost(), { virtio, bus }, events);
     this.block = createSharedBlock(2, this.board.deviceWords);
     const vm = {
       irqfd: (fd: number, gsi: number) => this.irqs.set(gsi, fd),
@@ -80,6 +81,7 @@ class Bench {
       post: (event, value) => ring.post(device, event, value),
       raiseIrq: () => {},
       waitWhile: () => this.board.drain(),
+      waitAnswer: () => true,
     });
   }
 
@@ -108,8 +110,11 @@ const benches: Bench[] = [];
 afterEach(() => {
   for (const { board } of benches.splice(0)) board.close();
 });
-function createBench(virtio: readonly VirtioDeviceRequest[] = []): Bench {
-  const bench = new Bench(virtio);
+function createBench(
+  virtio: readonly VirtioDeviceRequest[] = [],
+  bus: readonly BusDeviceRequest[] = [],
+): Bench {
+  const bench = new Bench(virtio, bus);
   benches.push(bench);
   return bench;
 }
@@ -305,6 +310,35 @@ describe("DeviceBoard", () => {
     expect(bench.needsReset).toEqual([expect.stringMatching(/^device own: Error: own bug/)]);
     expect(bench.fatal).toEqual([]);
     expect(bench.front(FIRST_VIRTIO).read(mmio.STATUS_OFFSET, 4)).toBe(15 | 64);
+  });
+
+  it("places a user's device on a bus, and restarts it when it fails", async () => {
+    const resets: string[] = [];
+    const { busRequests } = new UserDevices([
+      definePortDevice({
+        id: "port",
+        base: 0x510,
+        sizeBytes: 4,
+        irq: true,
+        write: () => {
+          throw new Error("own bug");
+        },
+        onReset: ({ id, gsi }) => resets.push(`${id} ${gsi}`),
+      }),
+    ]);
+    const bench = createBench([rng("a")], busRequests);
+    const index = FIRST_VIRTIO + 1;
+    expect(bench.windows[index]).toMatchObject({ kind: "mailbox", space: "pio", start: 0x510 });
+    expect([...bench.irqs.keys()]).toContain(layout.DEVICE_GSI_FIRST + 1);
+    expect(bench.board.generationGsis.vmGenId).toBe(layout.DEVICE_GSI_FIRST + 2);
+    bench.front(index).write(0, 1, 1);
+    await turns();
+    expect(bench.failures).toEqual(["device port: ERR_ESTALO_DEVICE_FAILED"]);
+    expect(resets).toEqual([`port ${layout.DEVICE_GSI_FIRST + 1}`]);
+    expect(bench.fatal).toEqual([]);
+    bench.front(index).write(0, 1, 1);
+    await turns();
+    expect(bench.fatal).toEqual([expect.stringContaining("own bug")]);
   });
 
   it("ends the microVM when a reader of its console throws, and nothing else", async () => {

@@ -17,6 +17,7 @@ const WINDOWS: Record<FrontKind, number> = {
   pvpanic: 1,
   "acpi-power": 2,
   "virtio-mmio": 4096,
+  mailbox: 4096,
 };
 
 interface Access {

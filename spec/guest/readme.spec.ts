@@ -46,6 +46,7 @@ const DOCUMENTS: readonly (readonly [string, readonly RegExp[]])[] = [
       /^pio serial 0x3f[8-f]: 0x[0-9a-f]{1,2}, \d+ ns\n0 lost, 0 dropped\n$/,
     ],
   ],
+  ["docs/own-devices.md", [/^123456\r?\n0 failures\n$/]],
   ["docs/fleet.md", [/^poweroff, exit code 3\ntrue\n$/]],
   [
     "docs/client.md",

@@ -17,6 +17,7 @@ import type { IrqLine } from "../devices/device.js";
 import { STATE_WORDS } from "../devices/fronts.js";
 import { I8042Back } from "../devices/i8042.js";
 import { i8042Counters } from "../devices/i8042.state.js";
+import type { MailboxBack } from "../devices/mailbox-back.js";
 import { serialCounters } from "../devices/serial-16550.state.js";
 import { SerialBack, type SerialBackOptions } from "../devices/serial-16550-back.js";
 import type { VirtioBack, VirtioHost } from "../devices/virtio/device.js";
@@ -30,7 +31,13 @@ import type { Gsi } from "../units.js";
 import type { DeviceHost, Watch } from "./device-host.js";
 import type { ExitWindow } from "./exit-decoder.js";
 import type { Doorbell } from "./exit-source.js";
-import { type DescribedDevice, I8042, LEGACY_DEVICES, SERIAL } from "./legacy-devices.js";
+import {
+  type CreateMailbox,
+  type DescribedDevice,
+  I8042,
+  LEGACY_DEVICES,
+  SERIAL,
+} from "./legacy-devices.js";
 import type { DeviceWindow } from "./messages.js";
 import type { SharedBlock } from "./shared-block.js";
 
@@ -62,6 +69,22 @@ export interface VirtioDeviceRequest {
   readonly create: (host: VirtioHost) => VirtioBack;
 }
 
+/** A user's device on a bus as the supervisor asks for it. */
+export interface BusDeviceRequest {
+  readonly name: string;
+  readonly space: "pio" | "mmio";
+  readonly start: number;
+  readonly sizeBytes: number;
+  readonly hasIrq: boolean;
+  readonly createMailbox: CreateMailbox;
+}
+
+/** All devices that are not every microVM's. */
+export interface BoardRequests {
+  readonly virtio: readonly VirtioDeviceRequest[];
+  readonly bus: readonly BusDeviceRequest[];
+}
+
 /** See the file's header. Thread: the device host's. */
 export class DeviceBoard {
   /** The virtio windows in attach order, for the boot tables. */
@@ -72,6 +95,8 @@ export class DeviceBoard {
   readonly generationGsis: GenerationGsis;
   readonly transports: TransportBack[] = [];
 
+  /** Backs of the user's devices on buses, by index. */
+  readonly #mailboxes = new Map<number, MailboxBack>();
   readonly #described: readonly DescribedDevice[];
   readonly #host: DeviceHost;
   readonly #events: BoardEvents;
@@ -89,16 +114,17 @@ export class DeviceBoard {
   #i8042: I8042Back | undefined;
 
   /** Lays the devices out; raises ERR_ESTALO_DEVICE_LIMIT when there are more than interrupts. */
-  constructor(host: DeviceHost, virtio: readonly VirtioDeviceRequest[], events: BoardEvents) {
+  constructor(host: DeviceHost, { virtio, bus }: BoardRequests, events: BoardEvents) {
     this.#host = host;
     this.#events = events;
     // Two interrupts are left for the VM generation id and VMClock.
     const most = layout.DEVICE_GSI_LAST - layout.DEVICE_GSI_FIRST - 1;
-    if (virtio.length > most) {
+    const asked = virtio.length + bus.filter(({ hasIrq }) => hasIrq).length;
+    if (asked > most) {
       throw new EstaloError(
         "ERR_ESTALO_DEVICE_LIMIT",
-        `a microVM has at most ${most} virtio devices, not ${virtio.length}`,
-        { data: { most, asked: virtio.length } },
+        `a microVM has at most ${most} virtio devices and others with an interrupt, not ${asked}`,
+        { data: { most, asked } },
       );
     }
     const placed = virtio.map(
@@ -112,11 +138,19 @@ export class DeviceBoard {
         create,
       }),
     );
-    this.#described = [...LEGACY_DEVICES, ...placed];
+    let gsi = layout.DEVICE_GSI_FIRST + virtio.length;
+    const onBuses = bus.map(
+      ({ hasIrq, ...device }): DescribedDevice => ({
+        ...device,
+        kind: "mailbox",
+        gsi: hasIrq ? gsi++ : undefined,
+        create: undefined,
+      }),
+    );
+    this.#described = [...LEGACY_DEVICES, ...placed, ...onBuses];
     this.deviceWords = this.#described.map(({ kind }) => STATE_WORDS[kind]);
     this.virtioWindows = placed.map(({ start, gsi }) => ({ base: start, gsi: gsi as Gsi }));
-    const vmGenId = layout.DEVICE_GSI_FIRST + virtio.length;
-    this.generationGsis = { vmGenId, vmClock: vmGenId + 1 };
+    this.generationGsis = { vmGenId: gsi, vmClock: gsi + 1 };
   }
 
   /** Makes the backs, their interrupts and doorbells. Returns what vCPU threads need. */
@@ -188,6 +222,11 @@ export class DeviceBoard {
   drain(): void {
     for (const ring of this.#rings)
       ring.drain((device, event, value) => this.#dispatch(device, event, value));
+  }
+
+  /** The microVM ends: no vCPU waits for a user's device any more. */
+  abandon(): void {
+    for (const mailbox of this.#mailboxes.values()) mailbox.abandon();
   }
 
   /** Pause: fulfilled when no back touches guest memory any more. The vCPUs stand still already. */
@@ -265,6 +304,19 @@ export class DeviceBoard {
       });
     } else if (index === I8042) {
       this.#i8042 = new I8042Back(state, irq as IrqLine);
+    } else if (device.createMailbox !== undefined) {
+      this.#mailboxes.set(
+        index,
+        device.createMailbox(state, {
+          irq,
+          gsi: device.gsi,
+          onFailed: (error) => this.#runLater(device.name, () => rethrow(error)),
+          schedule: (delayMs, task) => {
+            const timer = setTimeout(task, delayMs).unref();
+            return () => clearTimeout(timer);
+          },
+        }),
+      );
     } else if (device.create !== undefined) {
       const transport = new TransportBack(
         state,
@@ -297,6 +349,7 @@ export class DeviceBoard {
     try {
       if (index === SERIAL) this.#serial?.handleEvent(event);
       else if (index < LEGACY_DEVICES.length) this.#events.onSignal(event, value);
+      else if (device.kind === "mailbox") this.#mailboxes.get(index)?.handleEvent(event, value);
       else this.transports[index - LEGACY_DEVICES.length].handleEvent(event, value);
     } catch (error) {
       this.#failed(device.name, toEstaloError(error));
@@ -314,11 +367,14 @@ export class DeviceBoard {
     this.#failedAtMs.set(name, now);
     const index = this.#described.findIndex((device) => device.name === name);
     const transport = this.transports[index - LEGACY_DEVICES.length];
-    if (transport === undefined || (last !== undefined && now - last < FAILURE_WINDOW_MS)) {
+    const device = this.#mailboxes.get(index) ?? transport;
+    if (device === undefined || (last !== undefined && now - last < FAILURE_WINDOW_MS)) {
       this.#events.onFatal(wrapped);
       return;
     }
-    transport.fail(error.message).catch((cause) => this.#events.onFatal(toEstaloError(cause)));
+    const restart = async () =>
+      device === transport ? transport.fail(error.message) : this.#mailboxes.get(index)?.reset();
+    restart().catch((cause) => this.#events.onFatal(toEstaloError(cause)));
   }
 }
 

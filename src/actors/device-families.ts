@@ -8,7 +8,7 @@ import { EstaloError } from "../errors.js";
 import { hostEntropy } from "./backends/entropy.js";
 import { BalloonFamily } from "./balloon-family.js";
 import type { CheckedConfig, EntropyConfig } from "./config.js";
-import type { VirtioDeviceRequest } from "./device-board.js";
+import type { BoardRequests, VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
 import { MmdsFamily } from "./mmds-service.js";
@@ -82,6 +82,11 @@ export class DeviceFamilies implements DeviceFamily {
       this.close();
       throw error;
     }
+  }
+
+  /** All devices, for the board. */
+  get board(): BoardRequests {
+    return { virtio: this.requests, bus: this.user.busRequests };
   }
 
   get requests(): VirtioDeviceRequest[] {

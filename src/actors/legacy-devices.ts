@@ -4,8 +4,12 @@
  */
 import * as layout from "../boot/layout.js";
 import type { FrontKind } from "../devices/device.js";
+import type { MailboxBack, MailboxWiring } from "../devices/mailbox-back.js";
 import type { VirtioBack, VirtioHost } from "../devices/virtio/device.js";
 import type { Gsi } from "../units.js";
+
+/** Makes the back of a user's device on a bus. */
+export type CreateMailbox = (state: Int32Array, wiring: MailboxWiring) => MailboxBack;
 
 /** A device before it exists: its place, and how its back is made. */
 export interface DescribedDevice {
@@ -15,7 +19,10 @@ export interface DescribedDevice {
   readonly start: number;
   readonly sizeBytes: number;
   readonly gsi: Gsi | undefined;
+  /** Of a virtio device. */
   readonly create: ((host: VirtioHost) => VirtioBack) | undefined;
+  /** Of a user's device on a bus. */
+  readonly createMailbox?: CreateMailbox;
 }
 
 /** In the order of their indices on the board. */

@@ -238,7 +238,7 @@ export class MicrovmSupervisor {
   }
 
   #describeBoard(): DeviceBoard {
-    return new DeviceBoard(deviceHost, this.devices.requests, {
+    return new DeviceBoard(deviceHost, this.devices.board, {
       onSignal: (event, value) => this.#onSignal(event, value),
       onDeviceFailed: (device, error) =>
         this.#emit({ type: "device-failed", device, error: error.toRecord() }),
@@ -325,6 +325,7 @@ export class MicrovmSupervisor {
     this.#ending = true;
     // Those that are on their way into the guest turn back.
     this.#vcpus.kick();
+    this.#board.abandon();
     this.#setState("stopping");
     void this.#tearDown(reason, error);
   }

@@ -19,6 +19,8 @@ import type { DeviceWindow, VcpuOutcome, VcpuSetup, VcpuThread } from "./message
 
 /** How long a front's wait sleeps before it looks whether the vCPU has to leave, ms. */
 const WAIT_SLICE_MS = 10;
+/** How long a front sleeps before it asks a user's device again, ms: a post may have been dropped. */
+const ANSWER_SLICE_MS = 100;
 
 /** What a vCPU thread holds while it has a vCPU. */
 interface Attachment {
@@ -122,6 +124,10 @@ function buildBus(
         while (Atomics.load(state, word) === value && !leaving()) {
           Atomics.wait(state, word, value, WAIT_SLICE_MS);
         }
+      },
+      waitAnswer: (word, value) => {
+        Atomics.wait(state, word, value, ANSWER_SLICE_MS);
+        return Atomics.load(state, word) !== value;
       },
     });
     bus.add({ start: window.start, sizeBytes: window.sizeBytes, front, state });

@@ -89,6 +89,8 @@ export const REPORT_PAGE_BYTES = PAGE_BYTES;
 /** virtio-mmio windows, one page each, in attach order. */
 export const VIRTIO_MMIO_GPA: Gpa = REPORT_PAGE_GPA + REPORT_PAGE_BYTES;
 export const VIRTIO_MMIO_WINDOW_BYTES = PAGE_BYTES;
+/** Users' own MMIO devices lie from here on, far above the last virtio window. */
+export const USER_MMIO_GPA: Gpa = 0xd0000000;
 /** No window at or above this: Firecracker's PCI MMCONFIG starts here. */
 export const VIRTIO_MMIO_END_GPA: Gpa = 0xeec00000;
 
@@ -96,6 +98,15 @@ export const IOAPIC_GPA: Gpa = 0xfec00000;
 export const LAPIC_GPA: Gpa = 0xfee00000;
 /** Three pages for KVM_SET_TSS_ADDR, which Intel hosts without unrestricted guests need. */
 export const KVM_TSS_GPA: Gpa = 0xfffbd000;
+
+/** Ports that KVM answers, first and count: PICs, PIT with its gate, edge and level control. */
+export const KVM_PORTS: readonly (readonly [number, number])[] = [
+  [0x20, 2],
+  [0x40, 4],
+  [0x61, 1],
+  [0xa0, 2],
+  [0x4d0, 2],
+];
 
 /** COM1. */
 export const SERIAL_PORT = 0x3f8;

@@ -18,7 +18,7 @@
  * says which.
  *
  * No access waits for another thread, with one exception that VirtIO forces (see
- * virtio/mmio-transport.ts).
+ * virtio/mmio-transport.ts), and one that a user's device may ask for (mailbox.ts).
  */
 
 /** Index of the lock in every device's shared words. */
@@ -43,6 +43,11 @@ export interface FrontContext {
    * asked to leave the guest (pause, stop). The exception named above; nothing else may call it.
    */
   waitWhile(word: number, value: number): void;
+  /**
+   * Blocks this vCPU until `state[word]` differs from `value`, also when it is asked to leave the guest, but
+   * for a while only. Whether it differs. For the synchronous back of a user's device (mailbox.ts).
+   */
+  waitAnswer(word: number, value: number): boolean;
 }
 
 /** A register machine: offsets are relative to the device's window; sizes are 1, 2 or 4 bytes. */
@@ -68,7 +73,8 @@ export type FrontKind =
   | "report"
   | "pvpanic"
   | "acpi-power"
-  | "virtio-mmio";
+  | "virtio-mmio"
+  | "mailbox";
 
 /** Takes the lock in word 0: a compare-and-swap, then a futex wait when another vCPU holds it. */
 export function lockState(state: Int32Array): void {

@@ -33,9 +33,18 @@ export const VIRTIO_DRIVER_OK = 64;
 export const VIRTIO_RESET = 65;
 /** VirtIO: a queue notification that left the guest (no ioeventfd took it); value: queue index. */
 export const VIRTIO_NOTIFY = 66;
+/** A user's port or MMIO device: an access is in its mailbox, and a vCPU waits. */
+export const MAILBOX_ACCESS = 80;
+
 /**
  * VirtIO: a write to configuration space; value: what was written. The code is
  * `VIRTIO_CONFIG_WRITE + log2(sizeBytes) * 256 + offset`, up to `VIRTIO_CONFIG_WRITE_LAST`.
  */
 export const VIRTIO_CONFIG_WRITE = 1024;
 export const VIRTIO_CONFIG_WRITE_LAST = VIRTIO_CONFIG_WRITE + 3 * 256 - 1;
+
+/**
+ * A user's port or MMIO device: a write that nobody waits for; value: what was written. The code is
+ * `MAILBOX_WRITE + log2(sizeBytes) * 4096 + offset`, below 8192 + 3 * 4096.
+ */
+export const MAILBOX_WRITE = 8192;

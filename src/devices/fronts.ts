@@ -9,6 +9,8 @@ import { AcpiPowerFront } from "./acpi-power.js";
 import { type DeviceFront, FIRST_STATE_WORD, type FrontContext, type FrontKind } from "./device.js";
 import { I8042Front } from "./i8042.js";
 import { I8042_WORDS } from "./i8042.state.js";
+import { MailboxFront } from "./mailbox.js";
+import { MAILBOX_WORDS } from "./mailbox.state.js";
 import { PvpanicFront } from "./pvpanic.js";
 import { ReportFront } from "./report.js";
 import { Serial16550Front } from "./serial-16550.js";
@@ -24,6 +26,7 @@ export const STATE_WORDS: Readonly<Record<FrontKind, number>> = {
   pvpanic: FIRST_STATE_WORD,
   "acpi-power": FIRST_STATE_WORD,
   "virtio-mmio": MMIO_TRANSPORT_WORDS,
+  mailbox: MAILBOX_WORDS,
 };
 
 /** A new front of this kind over `context.state`, which has `STATE_WORDS[kind]` words. */
@@ -41,5 +44,7 @@ export function createFront(kind: FrontKind, context: FrontContext): DeviceFront
       return new AcpiPowerFront(context);
     case "virtio-mmio":
       return new MmioTransportFront(context);
+    case "mailbox":
+      return new MailboxFront(context);
   }
 }

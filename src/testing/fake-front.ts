@@ -37,6 +37,10 @@ export class FakeFront {
       post: (event, value) => this.posts.push({ event, value }),
       raiseIrq: () => this.irq.raise(),
       waitWhile: (word, value) => this.onWait(word, value),
+      waitAnswer: (word, value) => {
+        this.onWait(word, value);
+        return this.state[word] !== value;
+      },
     };
   }
 
