@@ -3,8 +3,8 @@
  * computed meanwhile.
  *
  * The guest says when its warm-up is over, reports, and halts; the monitor's CPU time is read at both, while
- * nothing else is going on, and then it is killed. CPU time is the process's, dead threads included, less
- * that of its vCPUs. Source: proc_pid_stat(5).
+ * nothing else is going on, and then it is killed. CPU time is that of all its threads but the vCPUs'; what
+ * a thread used that ended meanwhile is not in it. Source: Linux Documentation/scheduler/sched-stats.rst.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,8 +15,6 @@ import { type GuestDevices, guestCommand, type MonitorName } from "./monitors.js
 
 /** How long a run may take beside its measure. */
 const START_MS = 20_000;
-/** The unit of CPU times in /proc, USER_HZ. */
-const TICK_MS = 10;
 const VCPU_THREAD = /^(fc_vcpu \d+|CPU \d+\/KVM)$/;
 
 /** What a run moved. */
@@ -51,23 +49,19 @@ export interface DeviceJob {
   readonly netns?: string;
 }
 
-/** utime and stime of a stat file in ms. */
-function cpuMsOf(statPath: string): number {
-  const stat = readFileSync(statPath, "latin1");
-  // The name, in parentheses, may have spaces; utime and stime are the 14th and 15th field.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
-}
-
 /** CPU time of a process without its vCPUs. */
 function monitorCpuMs(pid: number): number {
-  let vcpusMs = 0;
+  let sumNs = 0;
   for (const task of readdirSync(`/proc/${pid}/task`)) {
     const folder = `/proc/${pid}/task/${task}`;
-    const name = readFileSync(`${folder}/comm`, "latin1").trim();
-    if (VCPU_THREAD.test(name)) vcpusMs += cpuMsOf(`${folder}/stat`);
+    try {
+      if (VCPU_THREAD.test(readFileSync(`${folder}/comm`, "latin1").trim())) continue;
+      sumNs += Number(readFileSync(`${folder}/schedstat`, "latin1").split(" ")[0]);
+    } catch {
+      // It has just ended.
+    }
   }
-  return cpuMsOf(`/proc/${pid}/stat`) - vcpusMs;
+  return sumNs / 1e6;
 }
 
 /** Runs the job once under `monitor`. */

@@ -1,5 +1,5 @@
 /** What the bench guest reports, read from its serial port. */
-import type { MonitorName } from "./monitors.js";
+import type { GuestDevices, MonitorName } from "./monitors.js";
 import { guestCommand } from "./monitors.js";
 import { execute } from "./process.js";
 
@@ -26,8 +26,12 @@ export interface GuestReport {
 }
 
 /** Boots the bench guest under `monitor` for this job and returns its report. */
-export async function runJob(monitor: MonitorName, job: string): Promise<GuestReport> {
-  const { stdout } = await execute(guestCommand(monitor, job));
+export async function runJob(
+  monitor: MonitorName,
+  job: string,
+  devices: GuestDevices = {},
+): Promise<GuestReport> {
+  const { stdout } = await execute(guestCommand(monitor, job, devices));
   const line = /\{.*\}/.exec(stdout)?.[0];
   if (line === undefined) throw new Error(`${monitor}: no report for "${job}": ${stdout}`);
   const report = JSON.parse(line) as GuestReport & { error?: string };

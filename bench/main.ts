@@ -1,5 +1,5 @@
 /**
- * The benches' entry: `npm run bench -- [--smoke] [exits queues disk network starts memory trace api jail events vmm limiters]`.
+ * The benches' entry: `npm run bench -- [--smoke] [exits queues disk network vsock starts memory scale trace api jail events vmm limiters]`.
  *
  * Prints each measure when it is there, and writes all of them to bench/results/ (a full run) or build/bench/
  * (a part of it, or a smoke run). Ends with status 1 when a bench could not run; never for a figure.
@@ -16,17 +16,21 @@ import { benchLimiters } from "./limiter.bench.js";
 import { benchMemory } from "./memory.bench.js";
 import { benchNet } from "./net.bench.js";
 import { benchQueues } from "./queue.bench.js";
+import { benchScale } from "./scale.bench.js";
 import { benchStarts } from "./start.bench.js";
 import { benchTrace } from "./trace.bench.js";
 import { benchVmm } from "./vmm.bench.js";
+import { benchVsock } from "./vsock.bench.js";
 
 const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Measure[]>>> = {
   exits: benchExits,
   queues: benchQueues,
   disk: benchDisk,
   network: benchNet,
+  vsock: benchVsock,
   starts: benchStarts,
   memory: benchMemory,
+  scale: benchScale,
   trace: benchTrace,
   api: benchApi,
   jail: benchJails,
