@@ -25,6 +25,7 @@ struct slot {
 
 struct estalo_uring {
   int fd;
+  int event_fd;
   uint32_t depth;
   uint32_t prepared;
   uint8_t* rings; /* submission and completion ring, one mapping (IORING_FEAT_SINGLE_MMAP) */
@@ -71,6 +72,7 @@ int estalo_uring_create(struct estalo_uring** out, uint32_t depth, int event_fd)
   struct io_uring_params params;
   memset(&params, 0, sizeof params);
   ring->depth = depth;
+  ring->event_fd = event_fd;
   ring->fd = (int)syscall(SYS_io_uring_setup, depth, &params);
   int result = ring->fd < 0 ? -errno : 0;
   if (result == 0 && !(params.features & IORING_FEAT_SINGLE_MMAP)) result = -ENOSYS;
@@ -159,7 +161,7 @@ int estalo_uring_prepare(struct estalo_uring* ring, const struct estalo_uring_re
   return 0;
 }
 
-int estalo_uring_submit(struct estalo_uring* ring) {
+static int enter(struct estalo_uring* ring) {
   if (ring->prepared == 0) return 0;
   long result;
   do {
@@ -170,6 +172,19 @@ int estalo_uring_submit(struct estalo_uring* ring) {
   else if (errno != EAGAIN && errno != EBUSY)
     return -errno;
   return (int)ring->prepared;
+}
+
+int estalo_uring_submit(struct estalo_uring* ring) {
+  int result = enter(ring);
+  /*
+   * What was done at once need not be announced: its signal is taken back, for the caller reaps
+   * now. A completion that comes later is seen by that, or signals again.
+   */
+  if (__atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE) != *ring->cq_head) {
+    uint64_t signals;
+    (void)!read(ring->event_fd, &signals, sizeof signals);
+  }
+  return result;
 }
 
 /* Takes `done` bytes off a read or write. Returns whether it has to go on. */
@@ -216,6 +231,6 @@ int estalo_uring_reap(struct estalo_uring* ring, int32_t* pairs, uint32_t max) {
   __atomic_store_n(ring->cq_head, head, __ATOMIC_RELEASE);
   /* Continued requests go out now: nobody else would submit them. A failure shows at the next
    * submit. */
-  (void)estalo_uring_submit(ring);
+  (void)enter(ring);
   return (int)filled;
 }

@@ -55,6 +55,17 @@ describe.skipIf(uringMissing())("with io_uring (needs a kernel that allows it)",
       expect([ring.submitCount, ring.requestCount]).toEqual([1, 100]);
     });
 
+    it("answers within submit what the page cache holds, and is not woken for it later", async () => {
+      const results = [0, 1, 2].map((i) =>
+        disk.enqueue(DISK_READ, i * 4096, 4096, [[i * 4096, 4096]]),
+      );
+      disk.backend.submit();
+      expect([disk.inFlight, disk.batches]).toEqual([0, 1]);
+      expect(await Promise.all(results)).toEqual([0, 0, 0]);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(disk.batches).toBe(1);
+    });
+
     it("takes a batch that is longer than its command stream", async () => {
       const results = Array.from({ length: 40 }, (_, i) => {
         const at = MIB + i * 64 * KIB;

@@ -2,7 +2,8 @@
  * A disk through io_uring: whole batches in one system call, data straight between page cache and guest.
  *
  * Requests are written as numbers into one command stream (io_uring.h gives its layout) and handed over
- * together; completions wake the device host by an eventfd. Short transfers are continued natively.
+ * together. What the page cache answers at once completes within `submit`; other completions wake the device host
+ * by an eventfd. Short transfers are continued natively.
  */
 import { closeSync } from "node:fs";
 import { constants as os } from "node:os";
@@ -64,6 +65,7 @@ export class UringDisk implements DiskBackend {
   readonly #commands = new Float64Array(COMMAND_WORDS);
   readonly #completions = new Int32Array(2 * DEPTH);
   #used = 0;
+  #isReaping = false;
   #offerAgain: NodeJS.Timeout | undefined;
   /** Write-zeroes requests in flight that fall back to a hole: offset and length by tag. */
   readonly #zeroing = new Map<number, { offsetBytes: number; lengthBytes: number }>();
@@ -125,7 +127,9 @@ export class UringDisk implements DiskBackend {
   }
 
   submit(): void {
-    if (this.#used > 0) this.#submit();
+    if (this.#used === 0) return;
+    this.#submit();
+    this.#reap();
   }
 
   /** Closes ring and file. Nothing may be in flight. */
@@ -149,6 +153,7 @@ export class UringDisk implements DiskBackend {
     this.#offerAgain = undefined;
     try {
       this.#submit();
+      this.#reap();
     } catch (error) {
       this.#onError(error);
     }
@@ -179,15 +184,22 @@ export class UringDisk implements DiskBackend {
     return at + 7;
   }
 
+  /** Tells of everything that is done, also of what is submitted meanwhile and done at once. */
   #reap(): void {
-    for (;;) {
-      const count = this.#ring.reap();
-      if (count === 0) break;
-      for (let i = 0; i < count; i++) {
-        this.#complete(this.#completions[2 * i], this.#completions[2 * i + 1]);
+    if (this.#isReaping) return;
+    this.#isReaping = true;
+    try {
+      for (;;) {
+        const count = this.#ring.reap();
+        for (let i = 0; i < count; i++) {
+          this.#complete(this.#completions[2 * i], this.#completions[2 * i + 1]);
+        }
+        if (this.#used > 0) this.#submit();
+        else if (count === 0) break;
       }
+    } finally {
+      this.#isReaping = false;
     }
-    this.submit();
     this.onBatchEnd?.();
   }
 
