@@ -220,4 +220,86 @@ describe("VsockSockets", () => {
     );
     expect(Buffer.concat(parts).equals(all)).toBe(true);
   });
+
+  /** A program that is connected to this port of the guest's. */
+  async function connected(guestPort: number) {
+    const socket = await program(`CONNECT ${guestPort}\n`);
+    const { hostPort } = await packet(regs.REQUEST);
+    m.send({ hostPort, guestPort, operation: regs.RESPONSE });
+    const [greeting] = await once(socket, "data");
+    expect(String(greeting)).toMatch(/^OK \d+\n$/);
+    return { socket, ports: { hostPort, guestPort } };
+  }
+
+  it("holds a guest back whose program never reads, loses nothing, and lets others go on", async () => {
+    const deaf = await connected(52);
+    deaf.socket.pause();
+    const piece = Buffer.from(Array.from({ length: 4096 }, (_, index) => index % 251));
+    let sent = 0;
+    let taken = 0;
+    /** Sends for as long as there is room; whether there was any. */
+    const send = () => {
+      for (const packet of m.got()) {
+        if (packet.guestPort === 52) taken = packet.forwarded;
+        else backlog.push(packet);
+      }
+      const before = sent;
+      for (; sent + piece.length - taken <= regs.BUFFER_BYTES; sent += piece.length) {
+        m.send({ ...deaf.ports, operation: regs.DATA, payload: piece });
+      }
+      return sent > before;
+    };
+    let idle = 0;
+    await vi.waitUntil(
+      () => {
+        idle = send() ? 0 : idle + 1;
+        return idle > 50;
+      },
+      { timeout: 60_000, interval: 2 },
+    );
+    // The kernel's buffer and ours are full, and nothing is kept beyond them.
+    expect(sent).toBeLessThan(2 ** 20);
+    const other = await connected(53);
+    m.send({ ...other.ports, operation: regs.DATA, payload: Buffer.from("still here") });
+    await text(other.socket, /still here$/);
+    const parts: Buffer[] = [];
+    let got = 0;
+    deaf.socket.on("data", (bytes: Buffer) => {
+      parts.push(bytes);
+      got += bytes.length;
+    });
+    deaf.socket.resume();
+    await vi.waitUntil(() => got === sent, { timeout: 60_000, interval: 2 });
+    const all = Buffer.concat(Array.from({ length: sent / piece.length }, () => piece));
+    expect(Buffer.concat(parts).equals(all)).toBe(true);
+    await vi.waitUntil(send, { timeout: 60_000 });
+  });
+
+  it("keeps its connections when its path vanishes", async () => {
+    const { socket, ports } = await connected(52);
+    rmSync(udsPath);
+    m.send({ ...ports, operation: regs.DATA, payload: Buffer.from("as before") });
+    await text(socket, /as before$/);
+    const late = connect({ path: udsPath });
+    sockets.push(late);
+    expect(((await once(late, "error")) as [NodeJS.ErrnoException])[0].code).toBe("ENOENT");
+    expect(() => family.close()).not.toThrow();
+  });
+
+  it.each([
+    ["a folder that is missing", () => join(folder, "none", "v.sock"), "ENOENT"],
+    ["a folder that may not be written", () => "/proc/v.sock", /^(ENOENT|EACCES|EPERM|EROFS)$/],
+  ])("refuses %s", (_what, path, errno) => {
+    let failure: unknown;
+    try {
+      new VsockFamily(checkVsock({ udsPath: path() }));
+    } catch (error) {
+      failure = error;
+    }
+    expect(failure).toMatchObject({
+      code: "ERR_ESTALO_VSOCK_SOCKET",
+      hint: expect.stringContaining("writable"),
+      data: { errno: typeof errno === "string" ? errno : expect.stringMatching(errno) },
+    });
+  });
 });
