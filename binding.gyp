@@ -6,6 +6,7 @@
         "src/native/addon.cc",
         "src/native/descriptors.cc",
         "src/native/event_fd.cc",
+        "src/native/file_mapping.cc",
         "src/native/guest_memory.cc",
         "src/native/image_file.cc",
         "src/native/io_uring.cc",

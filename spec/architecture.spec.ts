@@ -236,12 +236,13 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   [/^src\/devices\/virtio\/page-ranges\.ts$/, "balloon.spec.ts"],
   [/^src\/devices\/virtio\/net-.*\.ts$/, "net.spec.ts: parts of one device"],
   [/^src\/devices\/virtio\/vsock-.*\.ts$/, "vsock.spec.ts: parts of one device"],
+  [/^src\/api\/firecracker\/memory-draft\.ts$/, "draft.spec.ts"],
   [
     /^src\/api\/firecracker\/(api-counters|boot|devices|faults|instance|missing-devices|operations?|version)\.ts$/,
     "door.spec.ts drives them, one by one",
   ],
   [
-    /^src\/api\/firecracker\/((balloon|device|network)-)?schemas\.ts$/,
+    /^src\/api\/firecracker\/((balloon|device|memory|network)-)?schemas\.ts$/,
     "tables; door.spec.ts checks bodies by them",
   ],
   [/^src\/api\/firecracker\/(log|target)\.ts$/, "types, and a log that is silent"],

@@ -25,6 +25,8 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_CPU_TEMPLATE: "config",
   ERR_ESTALO_DRIVE_FILE: "config",
   ERR_ESTALO_DRIVE_UNKNOWN: "config",
+  ERR_ESTALO_PMEM_FILE: "config",
+  ERR_ESTALO_PMEM_UNKNOWN: "config",
   ERR_ESTALO_TAP: "config",
   ERR_ESTALO_PASST: "config",
   ERR_ESTALO_INTERFACE_UNKNOWN: "config",

@@ -30,8 +30,10 @@ export {
   type UserDevice,
   type UserVirtioDevice,
 } from "./actors/config-devices.js";
+export type { MemoryHotplugConfig } from "./actors/config-memory-hotplug.js";
 export type { MmdsConfig } from "./actors/config-mmds.js";
 export type { NetworkInterfaceChange, NetworkInterfaceConfig } from "./actors/config-net.js";
+export type { PmemChange, PmemConfig } from "./actors/config-pmem.js";
 export type { VsockConfig } from "./actors/config-vsock.js";
 export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
 export type { EventJournal, FleetListener } from "./actors/event-journal.js";
@@ -64,6 +66,7 @@ export type {
   FleetState,
   RestartPolicy,
 } from "./actors/fleet-messages.js";
+export type { MemoryHotplugReport } from "./actors/memory-hotplug.js";
 export {
   type BalloonMember,
   type BalloonStep,

@@ -9,6 +9,7 @@ import type { ExecOptions, GuestProcess } from "./actors/agent/process.js";
 import type { BalloonFamily } from "./actors/balloon-family.js";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/config.js";
 import type { NetworkInterfaceChange } from "./actors/config-net.js";
+import type { PmemChange } from "./actors/config-pmem.js";
 import type { Console } from "./actors/console.js";
 import { defaultGuestConfig } from "./actors/default-guest.js";
 import type { ExitBatch } from "./actors/exit-batch.js";
@@ -16,6 +17,7 @@ import type { ExitCounts } from "./actors/exit-counts.js";
 import type { ExitWatchOptions } from "./actors/exit-filter.js";
 import type { ExitCountOptions } from "./actors/exit-stream.js";
 import { machinesReleased } from "./actors/machine.js";
+import type { MemoryHotplugFamily } from "./actors/memory-hotplug.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 import type { MetadataStore } from "./actors/metadata-store.js";
 import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
@@ -209,6 +211,14 @@ export class MicroVm implements AsyncDisposable {
   }
 
   /**
+   * Changes the limits of a persistent memory device. Raises ERR_ESTALO_PMEM_UNKNOWN or
+   * ERR_ESTALO_CONFIG_INVALID.
+   */
+  updatePmem(id: string, { rateLimiter }: PmemChange): void {
+    if (rateLimiter !== undefined) this.#supervisor.devices.pmem.limit(id, rateLimiter);
+  }
+
+  /**
    * Changes the limits of a network interface, or plugs its cable in or out. Raises
    * ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID.
    */
@@ -278,6 +288,14 @@ export class MicroVm implements AsyncDisposable {
     | "hinting"
   > {
     return this.#supervisor.devices.requireBalloon();
+  }
+
+  /**
+   * Memory that can be plugged: how much the guest is to have, and has. Its getter raises ERR_ESTALO_STATE for a
+   * microVM without `memoryHotplug`.
+   */
+  get memoryHotplug(): Pick<MemoryHotplugFamily, "setRequestedSize" | "report"> {
+    return this.#supervisor.devices.requireMemoryHotplug();
   }
 
   /** What the devices' rate limiters do, from the subscription on; completes when the microVM has ended. */

@@ -4,7 +4,7 @@ import { BalloonFamily } from "../../src/actors/balloon-family.js";
 import { type BalloonConfig, checkBalloon } from "../../src/actors/config-balloon.js";
 import { DeviceHost } from "../../src/actors/device-host.js";
 import type { VirtioBalloon } from "../../src/devices/virtio/balloon.js";
-import { type NativeGuestMapping, native } from "../../src/native/binding.js";
+import { type NativeGuestMapping, type NativeVm, native } from "../../src/native/binding.js";
 import { GuestMemory } from "../../src/native/guest-memory.js";
 import { KIB, MIB } from "../../src/units.js";
 import { RingDriver } from "../support/ring-driver.js";
@@ -27,7 +27,13 @@ describe("BalloonFamily", () => {
 
   function started(config: BalloonConfig = {}) {
     const family = new BalloonFamily(checkBalloon(config, 16), 16);
-    family.connect({ mapping, memory, host: new DeviceHost(), onError: () => {} });
+    family.connect({
+      vm: {} as NativeVm,
+      mapping,
+      memory,
+      host: new DeviceHost(),
+      onError: () => {},
+    });
     const m = new VirtioMachine(memory, (host) => family.requests[0].create(host) as VirtioBalloon);
     m.negotiate();
     const rings = [0, 1, 2].map((index) => {

@@ -15,7 +15,7 @@ import type { CheckedDrive, IoEngine } from "../../src/actors/config.js";
 import { DeviceHost } from "../../src/actors/device-host.js";
 import { DriveSet } from "../../src/actors/drive-set.js";
 import type { VirtioBlock } from "../../src/devices/virtio/block.js";
-import { type NativeGuestMapping, native } from "../../src/native/binding.js";
+import { type NativeGuestMapping, type NativeVm, native } from "../../src/native/binding.js";
 import { GuestMemory } from "../../src/native/guest-memory.js";
 import { KIB, MIB } from "../../src/units.js";
 import { VirtioMachine } from "../support/virtio-machine.js";
@@ -77,6 +77,7 @@ describe("DriveSet", () => {
 
   const surroundings = () => ({
     mapping,
+    vm: {} as NativeVm,
     memory,
     host: new DeviceHost(),
     onError: (error: unknown) => errors.push(error),

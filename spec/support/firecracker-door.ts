@@ -4,6 +4,8 @@
 import type { BalloonFamily } from "../../src/actors/balloon-family.js";
 import type { DriveChange } from "../../src/actors/config.js";
 import type { NetworkInterfaceChange } from "../../src/actors/config-net.js";
+import type { PmemChange } from "../../src/actors/config-pmem.js";
+import type { MemoryHotplugFamily } from "../../src/actors/memory-hotplug.js";
 import type { MetadataStore } from "../../src/actors/metadata-store.js";
 import { FirecrackerDoor } from "../../src/api/firecracker/door.js";
 import { type Draft, EMPTY_DRAFT } from "../../src/api/firecracker/draft.js";
@@ -55,6 +57,24 @@ export class FakeTarget implements FirecrackerTarget {
 
   updateInterface(id: string, change: NetworkInterfaceChange) {
     this.#call(["interface", id, change]);
+  }
+
+  updatePmem(id: string, change: PmemChange) {
+    this.#call(["pmem", id, change]);
+  }
+
+  /** Plays memory hotplug; what it is asked is kept. */
+  memoryHotplug(): MemoryHotplugFamily {
+    return {
+      setRequestedSize: (mib: number) => this.#call(["memory", mib]),
+      report: () => ({
+        totalSizeMib: 1024,
+        slotSizeMib: 128,
+        blockSizeMib: 2,
+        pluggedSizeMib: 6,
+        requestedSizeMib: 256,
+      }),
+    } as unknown as MemoryHotplugFamily;
   }
 
   /** Plays the balloon; what it is asked is kept. */

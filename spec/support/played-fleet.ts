@@ -14,6 +14,7 @@ import type {
   FleetSpec,
   FleetState,
 } from "../../src/actors/fleet-messages.js";
+import type { MemoryHotplugFamily } from "../../src/actors/memory-hotplug.js";
 import type { MicroVmExit } from "../../src/actors/messages.js";
 import { MetadataStore } from "../../src/actors/metadata-store.js";
 import type { DoorFleet, Journal, LiveMicrovm, MachineMetrics } from "../../src/api/v1/fleet.js";
@@ -88,6 +89,14 @@ export class PlayedMicrovm implements LiveMicrovm {
     metadata: { data: new MetadataStore(1000) },
     requireBalloon: (): BalloonFamily => {
       throw new EstaloError("ERR_ESTALO_STATE", "this microVM has no balloon");
+    },
+    requireMemoryHotplug: (): MemoryHotplugFamily => {
+      throw new EstaloError("ERR_ESTALO_STATE", "this microVM can be given no more memory");
+    },
+    pmem: {
+      limit: (id: string): void => {
+        throw new EstaloError("ERR_ESTALO_PMEM_UNKNOWN", `there is no pmem ${id}`);
+      },
     },
     interfaces: {
       update: (id: string, change: NetworkInterfaceChange) => {

@@ -13,12 +13,18 @@ import { EstaloError, hostError } from "../errors.js";
 import { type BalloonConfig, type CheckedBalloon, checkBalloon } from "./config-balloon.js";
 import { boolean, integer, invalid, oneOf, onlyFields, text } from "./config-checks.js";
 import { checkDevices, type UserDevice } from "./config-devices.js";
+import {
+  type CheckedMemoryHotplug,
+  checkMemoryHotplug,
+  type MemoryHotplugConfig,
+} from "./config-memory-hotplug.js";
 import { type CheckedMmds, checkMmds, type MmdsConfig } from "./config-mmds.js";
 import {
   type CheckedInterface,
   checkInterfaces,
   type NetworkInterfaceConfig,
 } from "./config-net.js";
+import { type CheckedPmem, checkPmem, type PmemConfig } from "./config-pmem.js";
 import { checkRateLimiter, checkTokenBucket } from "./config-rate-limiter.js";
 import { type CheckedVsock, checkVsock, type VsockConfig } from "./config-vsock.js";
 
@@ -91,12 +97,16 @@ export interface MicroVmConfig {
   readonly hugePages?: boolean;
   /** In the order of their devices. Default: the root file system that comes with Estalo, if `kernel` is its own. */
   readonly drives?: readonly DriveConfig[];
+  /** Persistent memory, in the order of their devices: the first is /dev/pmem0. Default: none. */
+  readonly pmem?: readonly PmemConfig[];
   /** In the order of their devices: the first is eth0. Default: none. */
   readonly networkInterfaces?: readonly NetworkInterfaceConfig[];
   /** The metadata service, which some interfaces reach. Default: none. */
   readonly mmds?: MmdsConfig;
   /** A memory balloon. Default: none. */
   readonly balloon?: BalloonConfig;
+  /** Memory that can be plugged while the guest runs. Default: none. */
+  readonly memoryHotplug?: MemoryHotplugConfig;
   /** A virtio socket device. Default: none. */
   readonly vsock?: VsockConfig;
   /** A virtio entropy device. Default true. */
@@ -134,9 +144,11 @@ export interface CheckedConfig {
   readonly memoryMib: number;
   readonly hugePages: boolean;
   readonly drives: readonly CheckedDrive[];
+  readonly pmem: readonly CheckedPmem[];
   readonly networkInterfaces: readonly CheckedInterface[];
   readonly mmds: CheckedMmds | undefined;
   readonly balloon: CheckedBalloon | undefined;
+  readonly memoryHotplug: CheckedMemoryHotplug | undefined;
   readonly vsock: CheckedVsock | undefined;
   readonly entropy: EntropyConfig | undefined;
   readonly serial: SerialConfig;
@@ -249,9 +261,11 @@ const CONFIG_FIELDS = [
   "memoryMib",
   "hugePages",
   "drives",
+  "pmem",
   "networkInterfaces",
   "mmds",
   "balloon",
+  "memoryHotplug",
   "vsock",
   "entropy",
   "serial",
@@ -289,6 +303,7 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
   if (hugePages && memoryMib % 2 !== 0) {
     throw invalid("memoryMib", "an even number with hugePages", memoryMib);
   }
+  const drives = checkDrives(config.drives ?? []);
   const networkInterfaces = checkInterfaces(config.networkInterfaces ?? []);
   return {
     id,
@@ -299,10 +314,12 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     smt,
     memoryMib,
     hugePages,
-    drives: checkDrives(config.drives ?? []),
+    drives,
+    pmem: checkPmem(config.pmem ?? [], drives),
     networkInterfaces,
     mmds: config.mmds === undefined ? undefined : checkMmds(config.mmds, networkInterfaces),
     balloon: config.balloon === undefined ? undefined : checkBalloon(config.balloon, memoryMib),
+    memoryHotplug: config.memoryHotplug && checkMemoryHotplug(config.memoryHotplug),
     vsock: config.vsock === undefined ? undefined : checkVsock(config.vsock),
     entropy: checkEntropy(config.entropy ?? true),
     serial: checkSerial(config.serial ?? {}),

@@ -110,7 +110,8 @@ export async function defaultGuestConfig(
   const guest = await defaultGuest();
   const drives = config.drives ?? [];
   const root = { id: "rootfs", path: guest.rootfs, isRoot: true, readOnly: true } as const;
-  const needsRoot = config.initrd === undefined && !drives.some((drive) => drive.isRoot);
+  const hasRoot = [...drives, ...(config.pmem ?? [])].some(({ isRoot }) => isRoot);
+  const needsRoot = config.initrd === undefined && !hasRoot;
   return {
     ...config,
     kernel: guest.kernel,

@@ -2,17 +2,22 @@
  * The virtio devices of one microVM: all its families, in one place for the supervisor.
  */
 import type { Observable } from "rxjs";
+import type { RootDevice } from "../boot/command-line.js";
+import { deviceMemoryStart, ramRegions } from "../boot/memory-map.js";
 import { RateLimiter } from "../devices/rate-limiter.js";
 import { VirtioRng } from "../devices/virtio/rng.js";
 import { EstaloError } from "../errors.js";
+import type { Gpa } from "../units.js";
 import { hostEntropy } from "./backends/entropy.js";
 import { BalloonFamily } from "./balloon-family.js";
 import type { CheckedConfig, EntropyConfig } from "./config.js";
 import type { BoardRequests, VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
+import { MemoryHotplugFamily } from "./memory-hotplug.js";
 import { MmdsFamily } from "./mmds-service.js";
 import { NetSet } from "./net-set.js";
+import { PmemSet } from "./pmem-set.js";
 import { type DeviceRateLimitEvent, limitsOf, nowUs, RateLimit } from "./rate-limits.js";
 import { UserDevices } from "./user-devices.js";
 import { VsockFamily } from "./vsock-family.js";
@@ -55,6 +60,10 @@ export class DeviceFamilies implements DeviceFamily {
   readonly interfaces: NetSet;
   /** Not a device: it is in the transmit path of some. */
   readonly metadata: MmdsFamily | undefined;
+  readonly pmem: PmemSet;
+  readonly memoryHotplug: MemoryHotplugFamily | undefined;
+  /** First address after the memory that devices bring. */
+  readonly deviceMemoryEnd: Gpa;
   readonly vsock: VsockFamily | undefined;
   /** Those of the user's own, after ours. */
   readonly user: UserDevices;
@@ -73,10 +82,16 @@ export class DeviceFamilies implements DeviceFamily {
       this.interfaces = this.#add(
         new NetSet(config.networkInterfaces, (id, device) => this.metadata?.attach(id, device)),
       );
+      const start = deviceMemoryStart(ramRegions(config.memoryMib));
+      const hotplug = config.memoryHotplug && new MemoryHotplugFamily(config.memoryHotplug, start);
+      const pmemStart = start + (hotplug?.region.sizeBytes ?? 0);
+      this.pmem = this.#add(new PmemSet(config.pmem, pmemStart));
+      this.deviceMemoryEnd = this.pmem.end;
       if (config.vsock !== undefined) this.vsock = this.#add(new VsockFamily(config.vsock));
       if (config.entropy !== undefined) {
         this.#entropy = this.#add(new EntropyFamily(config.entropy));
       }
+      this.memoryHotplug = hotplug && this.#add(hotplug);
       this.user = this.#add(new UserDevices(config.devices));
     } catch (error) {
       this.close();
@@ -91,6 +106,16 @@ export class DeviceFamilies implements DeviceFamily {
 
   get requests(): VirtioDeviceRequest[] {
     return this.#families.flatMap(({ requests }) => requests);
+  }
+
+  /** The root file system's place, where a device has it. */
+  get root(): { readonly root?: RootDevice } {
+    const { pmem, drives } = this;
+    if (pmem.root !== undefined) return { root: pmem.root };
+    if (drives.root === undefined) return {};
+    const { partuuid, readOnly } = drives.root;
+    const device = partuuid === undefined ? "/dev/vda" : `PARTUUID=${partuuid}`;
+    return { root: { device, readOnly } };
   }
 
   /** The socket device, or ERR_ESTALO_STATE for a microVM without one. */
@@ -117,6 +142,14 @@ export class DeviceFamilies implements DeviceFamily {
     });
   }
 
+  /** What memory can be plugged, or ERR_ESTALO_STATE for a microVM where none can. */
+  requireMemoryHotplug(): MemoryHotplugFamily {
+    if (this.memoryHotplug !== undefined) return this.memoryHotplug;
+    throw new EstaloError("ERR_ESTALO_STATE", "this microVM can be given no more memory", {
+      hint: "memoryHotplug: { totalSizeMib: 1024 } makes room for it",
+    });
+  }
+
   connect(surroundings: DeviceSurroundings): void {
     for (const family of this.#families) family.connect(surroundings);
   }
@@ -126,10 +159,12 @@ export class DeviceFamilies implements DeviceFamily {
     return {
       drives: Object.fromEntries(this.drives.metrics),
       networkInterfaces: Object.fromEntries(this.interfaces.metrics),
+      pmem: Object.fromEntries(this.pmem.metrics),
       mmds: this.metadata?.metrics,
       vsock: this.vsock?.metrics,
       balloon: this.balloon?.metrics,
       entropy: this.#entropy?.metrics,
+      memoryHotplug: this.memoryHotplug?.metrics,
       devices: this.user.metrics,
     };
   }
@@ -138,6 +173,7 @@ export class DeviceFamilies implements DeviceFamily {
   get rateLimits$(): Observable<DeviceRateLimitEvent> {
     const limits = new Map<string, RateLimit>(this.interfaces.limits);
     for (const [id, limit] of this.drives.limits) limits.set(`drive ${id}`, limit);
+    for (const [id, limit] of this.pmem.limits) limits.set(`pmem ${id}`, limit);
     if (this.#entropy !== undefined) limits.set("entropy", this.#entropy.limit);
     return limitsOf(limits);
   }

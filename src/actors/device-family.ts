@@ -3,13 +3,14 @@
  * is behind them before anything else is made, so that a wrong path fails at once; it gets guest memory when
  * there is some, and frees what it owns.
  */
-import type { NativeGuestMapping } from "../native/binding.js";
+import type { NativeGuestMapping, NativeVm } from "../native/binding.js";
 import type { GuestMemory } from "../native/guest-memory.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceHost } from "./device-host.js";
 
 /** What the backends of a family are made with. */
 export interface DeviceSurroundings {
+  readonly vm: NativeVm;
   readonly mapping: NativeGuestMapping;
   readonly memory: GuestMemory;
   readonly host: DeviceHost;

@@ -6,6 +6,7 @@
  * let go of them before `close`.
  */
 import { BOOT_FPU, BOOT_MSRS, type BootRegisters, setLapicPins } from "../boot/boot-registers.js";
+import { physicalAddressBits } from "../boot/cpuid.js";
 import type { GuestImages } from "../boot/kernel-images.js";
 import { KVM_TSS_GPA } from "../boot/layout.js";
 import { EstaloError, hostError } from "../errors.js";
@@ -20,10 +21,10 @@ import {
   VCPU_REGS,
   VCPU_SREGS,
 } from "../native/binding.js";
-import { GuestMemory, type MemoryRegion } from "../native/guest-memory.js";
+import { GuestMemory, type MemoryRegion, type PluggableRegion } from "../native/guest-memory.js";
 import { KVM_FPU, KVM_REGS, KVM_SREGS } from "../native/kvm-structs.js";
 import * as k from "../native/layouts.js";
-import { PAGE_BYTES } from "../units.js";
+import { type Gpa, hex, PAGE_BYTES } from "../units.js";
 import type { SharedBlock } from "./shared-block.js";
 
 export const KVM_DEVICE = "/dev/kvm";
@@ -145,6 +146,17 @@ function checkCapabilities(kvm: NativeKvm, capabilities: Capabilities): void {
   }
 }
 
+/** Raises ERR_ESTALO_KVM_CAPABILITY where the host's processors cannot address all of the memory. */
+function checkAddressBits(supportedCpuid: Uint32Array, memoryEnd: Gpa): void {
+  const bits = physicalAddressBits(supportedCpuid);
+  if (memoryEnd <= 2 ** bits) return;
+  throw new EstaloError(
+    "ERR_ESTALO_KVM_CAPABILITY",
+    `guest memory would end at ${hex(memoryEnd)}, and addresses have ${bits} bits on this host`,
+    { data: { memoryEnd, addressBits: bits } },
+  );
+}
+
 /** VMs closed here that the kernel has not freed yet. */
 const releasing = new Set<Promise<void>>();
 
@@ -156,6 +168,10 @@ export async function machinesReleased(): Promise<void> {
 /** What a machine is made from. */
 export interface MachineOptions {
   readonly regions: readonly MemoryRegion[];
+  /** Memory that is plugged while the machine runs, behind the regions. */
+  readonly pluggable?: PluggableRegion | undefined;
+  /** First address after all memory, also that of devices. */
+  readonly memoryEnd: Gpa;
   readonly hugePages: boolean;
   /** What this host's KVM must offer. */
   readonly capabilities: Capabilities;
@@ -191,9 +207,12 @@ export class Machine {
       this.supportedCpuid = supportedCpuid;
       this.vcpuMmapBytes = vcpuMmapBytes;
       this.hasSyncRegs = hasSyncRegs;
-      this.mapping = new addon.GuestMapping(options.regions, options.hugePages);
+      checkAddressBits(supportedCpuid, options.memoryEnd);
+      const { regions, pluggable } = options;
+      const mapped = pluggable === undefined ? regions : [...regions, pluggable];
+      this.mapping = new addon.GuestMapping(mapped, options.hugePages);
       this.#closers.push(() => this.mapping.close());
-      this.memory = new GuestMemory(this.mapping.buffer, options.regions);
+      this.memory = new GuestMemory(this.mapping.buffer, regions, pluggable);
       this.vm = new addon.Vm(kvm.createVm());
       this.#closers.push(() => {
         const released = this.vm.close().finally(() => releasing.delete(released));

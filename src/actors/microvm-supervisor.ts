@@ -103,8 +103,13 @@ export class MicrovmSupervisor {
       const capabilities = capabilitiesFor(template);
       const regions = ramRegions(config.memoryMib);
       const { hugePages, vcpuCount } = config;
-      this.#machine = this.#owned(new Machine({ regions, hugePages, capabilities }));
+      const pluggable = this.devices.memoryHotplug?.region;
+      const memoryEnd = this.devices.deviceMemoryEnd;
+      this.#machine = this.#owned(
+        new Machine({ regions, pluggable, memoryEnd, hugePages, capabilities }),
+      );
       this.devices.connect({
+        vm: this.#machine.vm,
         mapping: this.#machine.mapping,
         memory: this.#machine.memory,
         host: deviceHost,
@@ -249,20 +254,12 @@ export class MicrovmSupervisor {
 
   #prepareBoot() {
     const { config } = this;
-    const root = this.devices.drives.root;
     return prepareBoot(this.#machine.memory, {
       kernel: { path: config.kernel },
       ...(config.hugePages ? {} : { images: this.#machine.images }),
       ...(config.initrd === undefined ? {} : { initrd: { path: config.initrd } }),
       ...(config.bootArgs === undefined ? {} : { bootArgs: config.bootArgs }),
-      ...(root === undefined
-        ? {}
-        : {
-            root: {
-              device: root.partuuid === undefined ? "/dev/vda" : `PARTUUID=${root.partuuid}`,
-              readOnly: root.readOnly,
-            },
-          }),
+      ...this.devices.root,
       vcpuCount: config.vcpuCount,
       virtioDevices: this.#board.virtioWindows,
       generation: { id: randomBytes(16), gsis: this.#board.generationGsis },

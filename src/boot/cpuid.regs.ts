@@ -79,8 +79,11 @@ export const LEAF_BRAND = 0x8000_0002;
 export const BRAND_LEAVES = 3;
 export const BRAND_BYTES = 48;
 
-/** AMD: core count and width of the core number in the APIC id. */
+/** Address sizes; AMD: core count and width of the core number in the APIC id. */
 export const LEAF_AMD_SIZES = 0x8000_0008;
+export const SIZES_EAX_PHYSICAL_BITS_MASK = 0xff;
+/** What processors without that leaf have. */
+export const PHYSICAL_BITS_DEFAULT = 36;
 export const SIZES_ECX_CORES_MASK = 0xff;
 export const SIZES_ECX_APIC_ID_BITS_SHIFT = 12;
 export const SIZES_ECX_APIC_ID_BITS_MASK = 0xf000;

@@ -240,3 +240,12 @@ function encodeBrand(text: string): Uint32Array {
   bytes.set(Buffer.from(text, "latin1").subarray(0, regs.BRAND_BYTES - 1));
   return new Uint32Array(bytes.buffer);
 }
+
+/** Bits of a physical address, by the records of ten words that KVM gives. */
+export function physicalAddressBits(supported: Uint32Array): number {
+  for (let at = 0; at < supported.length; at += regs.ENTRY_WORDS) {
+    if (supported[at + regs.FUNCTION_WORD] !== regs.LEAF_AMD_SIZES) continue;
+    return supported[at + regs.EAX_WORD] & regs.SIZES_EAX_PHYSICAL_BITS_MASK;
+  }
+  return regs.PHYSICAL_BITS_DEFAULT;
+}

@@ -18,7 +18,8 @@
  *     0xc000_0000  end of RAM region 0 at most; report page (boot timer)
  *     0xc000_1000  virtio-mmio windows, 4 KiB apart, below 0xeec0_0000
  *     0xfec0_0000  IOAPIC; 0xfee0_0000 local APIC; 0xfffb_d000 KVM's TSS pages
- *   0x1_0000_0000  RAM region 1, up to 256 GiB
+ *   0x1_0000_0000  RAM region 1, up to 256 GiB; then, at a multiple of 2 GiB, what is plugged and
+ *                  persistent memory
  */
 import { GIB, type Gpa, type Gsi, KIB, MIB, PAGE_BYTES } from "../units.js";
 
@@ -138,6 +139,14 @@ export const DEVICE_GSI_FIRST: Gsi = 5;
 export const DEVICE_GSI_LAST: Gsi = 23;
 /** Pins of KVM's IOAPIC. */
 export const IOAPIC_PIN_COUNT = 24;
+
+/** Memory of devices begins at a multiple of this: Linux' memory blocks are of 2 GiB at most. */
+export const DEVICE_MEMORY_ALIGNMENT_BYTES = 2 * GIB;
+/** Each persistent memory at one of this: Linux' memory sections, of which no two share one. */
+export const PMEM_ALIGNMENT_BYTES = 128 * MIB;
+/** KVM's memory slots: RAM has 0 and 1, then each persistent memory one, then plugged memory. */
+export const PMEM_SLOT_FIRST = 2;
+export const PLUGGED_SLOT_FIRST = 32;
 
 /** Most vCPUs of a microVM, as in Firecracker. */
 export const VCPU_COUNT_MAX = 32;

@@ -9,8 +9,9 @@
  */
 import { EstaloError } from "../errors.js";
 import type { MemoryRegion } from "../native/guest-memory.js";
-import { type Gpa, MIB } from "../units.js";
+import { alignUp, type Gpa, MIB } from "../units.js";
 import {
+  DEVICE_MEMORY_ALIGNMENT_BYTES,
   HIGH_MEMORY_GPA,
   MMIO_GAP_END_GPA,
   MMIO_GAP_START_GPA,
@@ -60,6 +61,15 @@ export function ramRegions(memoryMib: number): MemoryRegion[] {
   const low: MemoryRegion = { start: 0, sizeBytes: Math.min(sizeBytes, MMIO_GAP_START_GPA) };
   if (low.sizeBytes === sizeBytes) return [low];
   return [low, { start: MMIO_GAP_END_GPA, sizeBytes: sizeBytes - low.sizeBytes }];
+}
+
+/**
+ * First address for memory that the memory map does not tell of, since devices bring it: persistent memory, and
+ * what is plugged later. Firecracker's begins at 512 GiB, which processors with 39 address bits do not reach.
+ */
+export function deviceMemoryStart(regions: readonly MemoryRegion[]): Gpa {
+  const ends = regions.map(({ start, sizeBytes }) => start + sizeBytes);
+  return alignUp(Math.max(MMIO_GAP_END_GPA, ...ends), DEVICE_MEMORY_ALIGNMENT_BYTES);
 }
 
 /** The memory map for these regions: conventional memory, system area, then RAM from 1 MiB on. */

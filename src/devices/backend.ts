@@ -59,6 +59,25 @@ export interface DiskBackend {
   onBatchEnd: (() => void) | undefined;
 }
 
+/** A file that a guest has mapped. */
+export interface SyncBackend {
+  /** The file's length. */
+  readonly sizeBytes: number;
+  /**
+   * Makes everything that was written until now stable, on another thread; `done` is called later,
+   * once: false when the host could not. One sync at a time.
+   */
+  sync(done: (isDone: boolean) => void): void;
+}
+
+/** Memory that a guest gets and gives back block by block. */
+export interface MemoryPlugger {
+  /** Makes unplugged blocks memory of the guest; false, and nothing changed: the host refused. */
+  plug(start: number, sizeBytes: number): boolean;
+  /** What is plugged of the range is memory no more, and its pages go back; false: some stayed. */
+  unplug(start: number, sizeBytes: number): boolean;
+}
+
 /** A source of random bytes for guests. */
 export interface EntropySource {
   /** Fills the first `count` bytes, synchronously. */

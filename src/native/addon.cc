@@ -5,6 +5,7 @@
 
 #include "descriptors.h"
 #include "event_fd.h"
+#include "file_mapping.h"
 #include "guest_memory.h"
 #include "image_file.h"
 #include "io_uring.h"
@@ -83,6 +84,7 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("VcpuRunner", VcpuRunner::Define(env));
   exports.Set("VcpuStats", VcpuStats::Define(env));
   exports.Set("GuestMapping", GuestMappingObject::Define(env));
+  exports.Set("FileMapping", FileMapping::Define(env));
   exports.Set("ImageFile", ImageFile::Define(env));
   exports.Set("EventFd", EventFd::Define(env));
   exports.Set("Poller", Poller::Define(env));

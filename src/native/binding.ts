@@ -7,7 +7,7 @@
  */
 import { createRequire } from "node:module";
 import { EstaloError } from "../errors.js";
-import type { MemoryRegion } from "./guest-memory.js";
+import type { MemoryRegion, PluggableRegion } from "./guest-memory.js";
 
 /** /dev/kvm. */
 export interface NativeKvm {
@@ -32,6 +32,10 @@ export interface NativeGuestMapping {
    * region), which read as zeros from then on. Returns the bytes of those that could be.
    */
   reclaim(starts: Float64Array, lengths: Float64Array, count: number): number;
+  /** Whole blocks of the pluggable region: whether the addon takes them for memory. Beside GuestMemory's. */
+  setPlugged(gpa: number, sizeBytes: number, isPlugged: boolean): void;
+  /** Gives the pages of whole blocks of the pluggable region back. */
+  discard(gpa: number, sizeBytes: number): void;
   /** Gives the pages back at once; a view still held reads zeros. Idempotent. */
   close(): void;
 }
@@ -41,7 +45,13 @@ export interface NativeVm {
   setIdentityMapAddr(gpa: number): void;
   createIrqchip(): void;
   createPit2(): void;
+  /** RAM, in slots 0 and on; a pluggable region is left out. */
   setUserMemory(mapping: NativeGuestMapping): void;
+  /** A range of that mapping as a slot of its own. */
+  setMemorySlot(slot: number, gpa: number, sizeBytes: number): void;
+  removeMemorySlot(slot: number): void;
+  /** A file's whole window; the VM keeps it mapped. */
+  setFileSlot(slot: number, gpa: number, mapping: NativeFileMapping): void;
   /** `match`: only writes of this value ring; -1 for any. */
   ioeventfd(eventFd: number, address: number, sizeBytes: number, match: number): void;
   irqfd(eventFd: number, gsi: number): void;
@@ -126,6 +136,13 @@ export interface NativeImageFile {
   close(): void;
 }
 
+/** A file as guest memory; nothing in this process reads or writes it. */
+export interface NativeFileMapping {
+  /** The file's bytes, rounded up to 2 MiB. */
+  readonly windowBytes: number;
+  close(): void;
+}
+
 /** An open tap; the tables are those of devices/virtio/chain-table.ts. */
 export interface NativeTap {
   readonly fd: number;
@@ -162,9 +179,10 @@ export interface NativeTap {
 export interface NativeAddon {
   readonly Kvm: new (path: string) => NativeKvm;
   readonly GuestMapping: new (
-    regions: readonly MemoryRegion[],
+    regions: readonly (MemoryRegion | PluggableRegion)[],
     hugePages: boolean,
   ) => NativeGuestMapping;
+  readonly FileMapping: new (fd: number, sizeBytes: number, readOnly: boolean) => NativeFileMapping;
   readonly ImageFile: new (sizeBytes: number) => NativeImageFile;
   readonly Vm: new (fd: number) => NativeVm;
   readonly Vcpu: new (fd: number, mmapBytes: number, control: Uint32Array) => NativeVcpu;

@@ -7,6 +7,9 @@
  *      0          start of gap (≤ 3 GiB)        4 GiB               end
  *      ├── RAM region 0 ──┤░░░░ no memory ░░░░░░├── RAM region 1 ────┤
  *
+ * Above them may lie a pluggable region, which is memory only where its blocks are plugged. A view of
+ * a block that goes reads zeros or what was written since: it faults nothing.
+ *
  * A typed array covers at most 4 GiB on Node 20, so there is one window for each 4 GiB and an
  * access picks its window once. No access crosses a window, because no region crosses a 4 GiB line
  * except the second, whose accesses that do are split or refused (`slice`, below).
@@ -23,6 +26,11 @@ export interface MemoryRegion {
   readonly sizeBytes: number;
 }
 
+/** A range that is plugged block by block. */
+export interface PluggableRegion extends MemoryRegion {
+  readonly blockBytes: number;
+}
+
 const WINDOW_BYTES = 2 ** 32;
 /** So many bytes are copied in a loop: it allocates no view, and takes no longer than V8's way to its own copy. */
 const LOOPED_BYTES_MAX = 128;
@@ -30,9 +38,9 @@ const LOOPED_BYTES_MAX = 128;
 /** Checked access to the RAM of one microVM; see the file's header for the layout. */
 export class GuestMemory {
   readonly regions: readonly MemoryRegion[];
-  /** First address after the last region. */
+  /** First address after the last region, a pluggable one among them. */
   readonly end: Gpa;
-  /** Bytes of RAM, holes not counted. */
+  /** Bytes of RAM, holes and pluggable memory not counted. */
   readonly sizeBytes: number;
 
   readonly #buffer: SharedArrayBuffer;
@@ -43,12 +51,20 @@ export class GuestMemory {
   readonly #lowEnd: number;
   readonly #highStart: number;
   readonly #highEnd: number;
+  readonly #pluggable: PluggableRegion | undefined;
+  /** One for each of its blocks: 1 for those that are memory. */
+  readonly #plugged: Uint8Array;
 
   /**
    * @param buffer - covers guest-physical addresses 0 to at least the last region's end
    * @param regions - one or two, ascending, the first at 0
+   * @param pluggable - behind them, in whole blocks; none of them is plugged
    */
-  constructor(buffer: SharedArrayBuffer, regions: readonly MemoryRegion[]) {
+  constructor(
+    buffer: SharedArrayBuffer,
+    regions: readonly MemoryRegion[],
+    pluggable?: PluggableRegion,
+  ) {
     const [low, high] = regions;
     if (low === undefined || low.start !== 0 || regions.length > 2) {
       throw new EstaloError(
@@ -61,7 +77,12 @@ export class GuestMemory {
     this.#lowEnd = low.sizeBytes;
     this.#highStart = high?.start ?? 0;
     this.#highEnd = high === undefined ? 0 : high.start + high.sizeBytes;
-    this.end = Math.max(this.#lowEnd, this.#highEnd);
+    this.#pluggable = pluggable;
+    this.#plugged = new Uint8Array(
+      pluggable === undefined ? 0 : pluggable.sizeBytes / pluggable.blockBytes,
+    );
+    const pluggableEnd = pluggable === undefined ? 0 : pluggable.start + pluggable.sizeBytes;
+    this.end = Math.max(this.#lowEnd, this.#highEnd, pluggableEnd);
     this.sizeBytes = low.sizeBytes + (high?.sizeBytes ?? 0);
     if (buffer.byteLength < this.end) {
       throw new EstaloError("ERR_ESTALO_BUG", "guest memory's buffer ends before its last region");
@@ -82,7 +103,37 @@ export class GuestMemory {
     const end = gpa + sizeBytes;
     // Negated comparisons, so that NaN is outside.
     if (!(gpa >= 0 && sizeBytes >= 0 && end <= Number.MAX_SAFE_INTEGER)) return false;
-    return end <= this.#lowEnd || (gpa >= this.#highStart && end <= this.#highEnd);
+    return (
+      end <= this.#lowEnd ||
+      (gpa >= this.#highStart && end <= this.#highEnd) ||
+      this.#isPlugged(gpa, end)
+    );
+  }
+
+  /** Whether `[gpa, end)` is plugged memory. */
+  #isPlugged(gpa: Gpa, end: Gpa): boolean {
+    const region = this.#pluggable;
+    if (region === undefined || gpa < region.start || end > region.start + region.sizeBytes) {
+      return false;
+    }
+    const first = Math.floor((gpa - region.start) / region.blockBytes);
+    const last = Math.floor((Math.max(gpa, end - 1) - region.start) / region.blockBytes);
+    for (let block = first; block <= last; block++) {
+      if (this.#plugged[block] !== 1) return false;
+    }
+    return true;
+  }
+
+  /** Whole blocks of the pluggable region become memory, or are none any more. */
+  setPlugged(gpa: Gpa, sizeBytes: number, isPlugged: boolean): void {
+    const region = this.#pluggable;
+    const first = (gpa - (region?.start ?? 0)) / (region?.blockBytes ?? 1);
+    const count = sizeBytes / (region?.blockBytes ?? 1);
+    const isWhole = Number.isInteger(first) && Number.isInteger(count) && first >= 0 && count >= 0;
+    if (region === undefined || !isWhole || first + count > this.#plugged.length) {
+      throw new EstaloError("ERR_ESTALO_BUG", `${hex(gpa)} + ${sizeBytes} is no pluggable memory`);
+    }
+    this.#plugged.fill(isPlugged ? 1 : 0, first, first + count);
   }
 
   /** Raises ERR_ESTALO_GUEST_FAULT unless `[gpa, gpa + sizeBytes)` lies in one region of RAM. */

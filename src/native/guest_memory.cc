@@ -18,6 +18,9 @@ constexpr uint64_t kPageBytes = 4096;
 
 GuestMapping::GuestMapping(std::vector<Region> regions, int fd, uint8_t* base, uint64_t end)
     : regions_(std::move(regions)), fd_(fd), base_(base), end_(end) {
+  for (const Region& region : regions_) {
+    if (region.block_bytes != 0) plugged_.resize(region.size_bytes / region.block_bytes);
+  }
 }
 
 std::shared_ptr<GuestMapping> GuestMapping::Create(const std::vector<Region>& regions,
@@ -61,10 +64,48 @@ void* GuestMapping::HostAddress(uint64_t gpa, uint64_t size_bytes) const {
   for (const Region& region : regions_) {
     if (gpa >= region.start && gpa - region.start <= region.size_bytes &&
         size_bytes <= region.size_bytes - (gpa - region.start)) {
-      return base_ + gpa;
+      return region.block_bytes == 0 || IsPlugged(region, gpa, size_bytes) ? base_ + gpa : nullptr;
     }
   }
   return nullptr;
+}
+
+bool GuestMapping::IsPlugged(const Region& region, uint64_t gpa, uint64_t size_bytes) const {
+  uint64_t first = (gpa - region.start) / region.block_bytes;
+  uint64_t end = gpa - region.start + (size_bytes == 0 ? 1 : size_bytes);
+  for (uint64_t block = first; block * region.block_bytes < end; block++) {
+    if (block >= plugged_.size() || !plugged_[block]) return false;
+  }
+  return true;
+}
+
+const Region* GuestMapping::Blocks(uint64_t gpa, uint64_t size_bytes) const {
+  for (const Region& region : regions_) {
+    if (region.block_bytes == 0 || gpa < region.start) continue;
+    uint64_t offset = gpa - region.start;
+    if (offset <= region.size_bytes && size_bytes <= region.size_bytes - offset &&
+        offset % region.block_bytes == 0 && size_bytes % region.block_bytes == 0) {
+      return &region;
+    }
+  }
+  return nullptr;
+}
+
+bool GuestMapping::SetPlugged(uint64_t gpa, uint64_t size_bytes, bool plugged) {
+  const Region* region = Blocks(gpa, size_bytes);
+  if (region == nullptr) return false;
+  uint64_t first = (gpa - region->start) / region->block_bytes;
+  for (uint64_t i = 0; i < size_bytes / region->block_bytes; i++)
+    plugged_[first + i] = plugged;
+  return true;
+}
+
+bool GuestMapping::DiscardBlocks(uint64_t gpa, uint64_t size_bytes) {
+  if (fd_ < 0 || Blocks(gpa, size_bytes) == nullptr) {
+    errno = EINVAL;
+    return false;
+  }
+  return size_bytes == 0 || madvise(base_ + gpa, size_bytes, MADV_REMOVE) == 0;
 }
 
 bool GuestMapping::MapImage(int fd, uint64_t size_bytes, uint64_t gpa) {
@@ -119,6 +160,8 @@ Napi::Function GuestMappingObject::Define(Napi::Env env) {
                      {InstanceAccessor<&GuestMappingObject::Buffer>("buffer"),
                       InstanceMethod<&GuestMappingObject::MapImage>("mapImage"),
                       InstanceMethod<&GuestMappingObject::Reclaim>("reclaim"),
+                      InstanceMethod<&GuestMappingObject::SetPlugged>("setPlugged"),
+                      InstanceMethod<&GuestMappingObject::Discard>("discard"),
                       InstanceMethod<&GuestMappingObject::Close>("close")});
 }
 
@@ -153,8 +196,18 @@ GuestMappingObject::GuestMappingObject(const Napi::CallbackInfo& info)
       ThrowBug(env, "regions of guest memory are whole pages, ascending, apart");
       return;
     }
+    double block_bytes = 0;
+    if (region.Get("blockBytes").IsNumber()) {
+      block_bytes = region.Get("blockBytes").As<Napi::Number>().DoubleValue();
+      if (!IsPages(block_bytes, static_cast<double>(kPageBytes)) ||
+          std::fmod(size_bytes, block_bytes) != 0 || i + 1 != list.Length()) {
+        ThrowBug(env, "the last region may be plugged, in whole blocks");
+        return;
+      }
+    }
     end = start + size_bytes;
-    regions.push_back({static_cast<uint64_t>(start), static_cast<uint64_t>(size_bytes)});
+    regions.push_back({static_cast<uint64_t>(start), static_cast<uint64_t>(size_bytes),
+                       static_cast<uint64_t>(block_bytes)});
   }
   if (regions.empty()) {
     ThrowBug(env, "guest memory needs a region");
@@ -212,6 +265,26 @@ Napi::Value GuestMappingObject::Reclaim(const Napi::CallbackInfo& info) {
     }
   }
   return Napi::Number::New(info.Env(), freed);
+}
+
+void GuestMappingObject::SetPlugged(const Napi::CallbackInfo& info) {
+  double gpa = info[0].As<Napi::Number>().DoubleValue();
+  double bytes = info[1].As<Napi::Number>().DoubleValue();
+  if (!IsPages(gpa, 0) || !IsPages(bytes, 0) ||
+      !mapping_->SetPlugged(static_cast<uint64_t>(gpa), static_cast<uint64_t>(bytes),
+                            info[2].ToBoolean())) {
+    ThrowBug(info.Env(), "whole blocks of the pluggable region");
+  }
+}
+
+void GuestMappingObject::Discard(const Napi::CallbackInfo& info) {
+  double gpa = info[0].As<Napi::Number>().DoubleValue();
+  double bytes = info[1].As<Napi::Number>().DoubleValue();
+  if (!IsPages(gpa, 0) || !IsPages(bytes, 0)) {
+    ThrowBug(info.Env(), "whole blocks of the pluggable region");
+  } else if (!mapping_->DiscardBlocks(static_cast<uint64_t>(gpa), static_cast<uint64_t>(bytes))) {
+    ThrowErrno(info.Env(), "madvise guest memory", errno);
+  }
 }
 
 void GuestMappingObject::Close(const Napi::CallbackInfo&) {

@@ -9,6 +9,9 @@
  * it. A range may be covered by a private copy of a file instead of the memfd (MapImage). `close`
  * gives the pages back at once and leaves empty anonymous memory in their place, so that a view
  * somebody still holds reads zeros rather than faults.
+ *
+ * A region may be pluggable: it is memory where blocks of it are plugged, and else refused by
+ * HostAddress. It stays mapped as a whole, so that a view of a block that goes reads zeros as well.
  */
 #ifndef ESTALO_GUEST_MEMORY_H
 #define ESTALO_GUEST_MEMORY_H
@@ -23,6 +26,8 @@ namespace estalo {
 struct Region {
   uint64_t start;
   uint64_t size_bytes;
+  /* 0: all of it is RAM. Else it is plugged in blocks of this size; at most one region is. */
+  uint64_t block_bytes;
 };
 
 class GuestMapping {
@@ -34,7 +39,7 @@ public:
   GuestMapping& operator=(const GuestMapping&) = delete;
 
   /* The one place where a guest-physical range becomes a host pointer; null unless inside one
-   * region. */
+   * region, and plugged there. */
   void* HostAddress(uint64_t gpa, uint64_t size_bytes) const;
   /*
    * Puts a private copy of a sealed file at `gpa`: pages are shared with the file until the guest
@@ -46,6 +51,10 @@ public:
   /* Gives back the pages of a range in one region, whole pages; false and errno on failure. They
    * read zeros from then on. */
   bool Reclaim(uint64_t gpa, uint64_t size_bytes);
+  /* Plugs or unplugs whole blocks of the pluggable region; false when it is not that. */
+  bool SetPlugged(uint64_t gpa, uint64_t size_bytes, bool plugged);
+  /* As Reclaim, for whole blocks whether plugged or not; EINVAL when it is not that. */
+  bool DiscardBlocks(uint64_t gpa, uint64_t size_bytes);
 
   uint8_t* base() const {
     return base_;
@@ -59,15 +68,21 @@ public:
 
 private:
   GuestMapping(std::vector<Region> regions, int fd, uint8_t* base, uint64_t end);
+  /* The pluggable region, when the range is whole blocks in it; else null. */
+  const Region* Blocks(uint64_t gpa, uint64_t size_bytes) const;
+  bool IsPlugged(const Region& region, uint64_t gpa, uint64_t size_bytes) const;
 
   std::vector<Region> regions_;
   int fd_;
   uint8_t* base_;
   uint64_t end_;
+  /* One for each block of the pluggable region. */
+  std::vector<bool> plugged_;
 };
 
 /*
- * new GuestMapping([{start, sizeBytes}], hugePages): buffer, mapImage(ImageFile, gpa), close().
+ * new GuestMapping([{start, sizeBytes, blockBytes?}], hugePages): buffer, mapImage(ImageFile, gpa),
+ * reclaim(…), setPlugged(gpa, sizeBytes, plugged), discard(gpa, sizeBytes), close().
  * Thread: the supervisor's.
  */
 class GuestMappingObject : public Napi::ObjectWrap<GuestMappingObject> {
@@ -84,6 +99,8 @@ private:
   void MapImage(const Napi::CallbackInfo& info);
   /* reclaim(starts, lengths, count): bytes that were given back. */
   Napi::Value Reclaim(const Napi::CallbackInfo& info);
+  void SetPlugged(const Napi::CallbackInfo& info);
+  void Discard(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<GuestMapping> mapping_;

@@ -79,9 +79,10 @@ int estalo_kvm_create_pit2(int vm_fd) {
 }
 
 int estalo_kvm_set_user_memory_region(int vm_fd, uint32_t slot, uint64_t gpa, uint64_t size_bytes,
-                                      void* host_address) {
+                                      void* host_address, int read_only) {
   struct kvm_userspace_memory_region region = {
       .slot = slot,
+      .flags = read_only ? KVM_MEM_READONLY : 0u,
       .guest_phys_addr = gpa,
       .memory_size = size_bytes,
       .userspace_addr = (uint64_t)(uintptr_t)host_address,

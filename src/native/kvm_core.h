@@ -28,8 +28,9 @@ int estalo_kvm_set_tss_addr(int vm_fd, uint64_t gpa);
 int estalo_kvm_set_identity_map_addr(int vm_fd, uint64_t gpa);
 int estalo_kvm_create_irqchip(int vm_fd);
 int estalo_kvm_create_pit2(int vm_fd);
+/* 0 bytes: the slot goes. */
 int estalo_kvm_set_user_memory_region(int vm_fd, uint32_t slot, uint64_t gpa, uint64_t size_bytes,
-                                      void* host_address);
+                                      void* host_address, int read_only);
 int estalo_kvm_ioeventfd(int vm_fd, int event_fd, uint64_t address, uint32_t size_bytes,
                          int with_match, uint64_t match, int is_pio, int deassign);
 int estalo_kvm_irqfd(int vm_fd, int event_fd, uint32_t gsi, int deassign);

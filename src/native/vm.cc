@@ -47,9 +47,11 @@ Napi::Function Vm::Define(Napi::Env env) {
        InstanceMethod<&Vm::CreateIrqchip>("createIrqchip"),
        InstanceMethod<&Vm::CreatePit2>("createPit2"),
        InstanceMethod<&Vm::SetUserMemory>("setUserMemory"),
-       InstanceMethod<&Vm::Ioeventfd>("ioeventfd"), InstanceMethod<&Vm::Irqfd>("irqfd"),
-       InstanceMethod<&Vm::PulseIrq>("pulseIrq"), InstanceMethod<&Vm::CreateVcpu>("createVcpu"),
-       InstanceMethod<&Vm::Close>("close")});
+       InstanceMethod<&Vm::SetMemorySlot>("setMemorySlot"),
+       InstanceMethod<&Vm::RemoveMemorySlot>("removeMemorySlot"),
+       InstanceMethod<&Vm::SetFileSlot>("setFileSlot"), InstanceMethod<&Vm::Ioeventfd>("ioeventfd"),
+       InstanceMethod<&Vm::Irqfd>("irqfd"), InstanceMethod<&Vm::PulseIrq>("pulseIrq"),
+       InstanceMethod<&Vm::CreateVcpu>("createVcpu"), InstanceMethod<&Vm::Close>("close")});
 }
 
 Vm::Vm(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Vm>(info) {
@@ -77,10 +79,41 @@ void Vm::SetUserMemory(const Napi::CallbackInfo& info) {
   memory_ = GuestMappingObject::Unwrap(info[0].As<Napi::Object>())->mapping();
   uint32_t slot = 0;
   for (const Region& region : memory_->regions()) {
+    if (region.block_bytes != 0) continue;
     int result = estalo_kvm_set_user_memory_region(
-        fd_.get(), slot++, region.start, region.size_bytes, memory_->base() + region.start);
+        fd_.get(), slot++, region.start, region.size_bytes, memory_->base() + region.start, 0);
     if (!Succeeded(info.Env(), "KVM_SET_USER_MEMORY_REGION", result)) return;
   }
+}
+
+void Vm::SetMemorySlot(const Napi::CallbackInfo& info) {
+  uint64_t gpa = Unsigned(info[1]);
+  uint64_t bytes = Unsigned(info[2]);
+  if (memory_ == nullptr || gpa > memory_->end() || bytes > memory_->end() - gpa || bytes == 0) {
+    ThrowBug(info.Env(), "a range of guest memory");
+    return;
+  }
+  Succeeded(info.Env(), "KVM_SET_USER_MEMORY_REGION",
+            estalo_kvm_set_user_memory_region(fd_.get(), info[0].As<Napi::Number>().Uint32Value(),
+                                              gpa, bytes, memory_->base() + gpa, 0));
+}
+
+void Vm::RemoveMemorySlot(const Napi::CallbackInfo& info) {
+  Succeeded(info.Env(), "KVM_SET_USER_MEMORY_REGION",
+            estalo_kvm_set_user_memory_region(fd_.get(), info[0].As<Napi::Number>().Uint32Value(),
+                                              0, 0, nullptr, 0));
+}
+
+void Vm::SetFileSlot(const Napi::CallbackInfo& info) {
+  std::shared_ptr<MappedFile> file = FileMapping::Unwrap(info[2].As<Napi::Object>())->file();
+  if (file == nullptr) {
+    ThrowBug(info.Env(), "an open file mapping");
+    return;
+  }
+  int result = estalo_kvm_set_user_memory_region(
+      fd_.get(), info[0].As<Napi::Number>().Uint32Value(), Unsigned(info[1]), file->size_bytes(),
+      file->base(), file->read_only());
+  if (Succeeded(info.Env(), "KVM_SET_USER_MEMORY_REGION", result)) files_.push_back(file);
 }
 
 void Vm::Ioeventfd(const Napi::CallbackInfo& info) {
@@ -110,6 +143,7 @@ Napi::Value Vm::CreateVcpu(const Napi::CallbackInfo& info) {
 
 Napi::Value Vm::Close(const Napi::CallbackInfo& info) {
   memory_.reset();
+  files_.clear();
   auto* closer = new Closer(info.Env(), fd_.Release());
   closer->Queue();
   return closer->promise();

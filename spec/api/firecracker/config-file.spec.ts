@@ -97,15 +97,27 @@ describe("applyConfigFile", () => {
     });
   });
 
-  it.each([
-    ["pmem", [{ id: "p", path_on_host: "p.img" }]],
-    ["memory-hotplug", { total_size_mib: 128 }],
-  ])("refuses %s by its name", async (field, value) => {
-    await expect(applied({ ...SMALLEST, [field]: value })).rejects.toMatchObject({
-      code: "ERR_ESTALO_CONFIG_INVALID",
-      message: expect.stringMatching(/this build has no .+ yet/i),
-      data: { field },
+  it("adds persistent memory and memory hotplug, or says what is wrong with them", async () => {
+    const target = await applied({
+      ...SMALLEST,
+      pmem: [{ id: "p", path_on_host: DISK, read_only: true }],
+      "memory-hotplug": { total_size_mib: 256 },
     });
+    expect(target.draft.pmem).toMatchObject([{ id: "p", path_on_host: DISK, read_only: true }]);
+    expect(target.draft.memoryHotplug).toEqual({
+      total_size_mib: 256,
+      slot_size_mib: 128,
+      block_size_mib: 2,
+    });
+    for (const [field, value] of [
+      ["pmem", [{ id: "p", path_on_host: "/nowhere" }]],
+      ["memory-hotplug", { total_size_mib: 100 }],
+    ] as const) {
+      await expect(applied({ ...SMALLEST, [field]: value })).rejects.toMatchObject({
+        code: "ERR_ESTALO_CONFIG_INVALID",
+        data: { field },
+      });
+    }
   });
 
   const withDrive = (change: object) => ({ ...SMALLEST, drives: [{ ...DRIVE, ...change }] });

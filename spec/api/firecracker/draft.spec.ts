@@ -36,6 +36,15 @@ const FULL: Draft = {
     }),
     drive("data"),
   ],
+  pmem: [
+    {
+      id: "store",
+      path_on_host: "store.img",
+      root_device: false,
+      read_only: true,
+      rate_limiter: { bandwidth: null, ops: { size: 1, refill_time: 2, one_time_burst: null } },
+    },
+  ],
   interfaces: [
     {
       iface_id: "eth0",
@@ -64,6 +73,7 @@ const FULL: Draft = {
     free_page_hinting: false,
     free_page_reporting: true,
   },
+  memoryHotplug: { total_size_mib: 1024, block_size_mib: 4, slot_size_mib: 256 },
   entropy: {
     rate_limiter: { bandwidth: { size: 1, refill_time: 2, one_time_burst: 3 }, ops: null },
   },
@@ -107,6 +117,16 @@ describe("toMicroVmConfig", () => {
         freePageHinting: false,
         freePageReporting: true,
       },
+      pmem: [
+        {
+          id: "store",
+          path: "store.img",
+          isRoot: false,
+          readOnly: true,
+          rateLimiter: { ops: { size: 1, refillTimeMs: 2, oneTimeBurst: 0 } },
+        },
+      ],
+      memoryHotplug: { totalSizeMib: 1024, slotSizeMib: 256, blockSizeMib: 4 },
       drives: [
         {
           id: "root",

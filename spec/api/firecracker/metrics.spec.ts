@@ -11,6 +11,7 @@ import {
 } from "../../../src/api/firecracker/metrics-fields.js";
 import { createMmdsMetrics } from "../../../src/devices/mmds/mmds.state.js";
 import { createBlockMetrics } from "../../../src/devices/virtio/block.state.js";
+import { createMemMetrics } from "../../../src/devices/virtio/mem.state.js";
 import { Scratch } from "../../support/tiny-guest.js";
 
 const scratch = new Scratch();
@@ -148,6 +149,7 @@ describe("MachineMetrics", () => {
       reset_count: 0,
     },
     interrupts: { triggers: 6, config_updates: 1 },
+    pmem: {},
     ...change,
   });
   const collect = (metrics: MachineMetrics, change: object = {}) => {
@@ -190,5 +192,14 @@ describe("MachineMetrics", () => {
     expect(groups.block_a).toMatchObject({ read_count: 2, activate_fails: 0 });
     expect(Object.keys(groups.block_b).sort()).toEqual(Object.keys(groups.block).sort());
     expect(groups.interrupts).toEqual({ triggers: 6, config_updates: 1 });
+  });
+
+  it("has a group for each persistent memory, and tells of memory hotplug", () => {
+    const pmem = { event_fails: 1, queue_event_count: 2 };
+    const memoryHotplug = { ...createMemMetrics(), plug_bytes: 4096 };
+    const groups = collect(new MachineMetrics(), { pmem: { a: pmem, b: pmem }, memoryHotplug });
+    expect(groups.pmem).toMatchObject({ event_fails: 2, queue_event_count: 4 });
+    expect(groups.pmem_a).toMatchObject({ ...pmem, cfg_fails: 0 });
+    expect(groups.memory_hotplug).toMatchObject({ plug_bytes: 4096, plug_fails: 0 });
   });
 });

@@ -57,7 +57,7 @@ export class TapBackend implements NetBackend {
   }
 
   /** Gives it the memory that frames go to and come from, and listens; called once, before all below. */
-  connect({ mapping, host, onError }: Omit<DeviceSurroundings, "memory">): void {
+  connect({ mapping, host, onError }: Omit<DeviceSurroundings, "memory" | "vm">): void {
     this.#tap.connect(mapping);
     this.#watch = host.watch(this.#tap.fd, () => this.onReadable?.(), onError);
   }

@@ -18,16 +18,13 @@ import { Balloon } from "./balloon-schemas.js";
 import { type Draft, EMPTY_DRAFT, toMicroVmConfig } from "./draft.js";
 import { Fault } from "./faults.js";
 import { type FirecrackerLog, SILENT_LOG } from "./log.js";
-import { MISSING_SECTIONS, missingFault } from "./missing-devices.js";
+import { MemoryHotplug, Pmem } from "./memory-schemas.js";
 import { MmdsConfig, NetworkInterface, Vsock } from "./network-schemas.js";
 import { FIRECRACKER_OPERATIONS } from "./operations.js";
 import * as schemas from "./schemas.js";
 import type { Diagnostics, FirecrackerTarget } from "./target.js";
 
 const { option } = schemas;
-
-/** What is missing is looked at only whether it is there. */
-const anything = Type.Optional(Type.Unknown());
 
 const ConfigFile = Type.Object(
   {
@@ -42,8 +39,8 @@ const ConfigFile = Type.Object(
     "network-interfaces": option(Type.Array(NetworkInterface)),
     vsock: option(Vsock),
     entropy: option(schemas.Entropy),
-    pmem: anything,
-    "memory-hotplug": anything,
+    pmem: option(Type.Array(Pmem)),
+    "memory-hotplug": option(MemoryHotplug),
   },
   { title: "VmmConfig" },
 );
@@ -93,12 +90,9 @@ export async function applyConfigFile(
   await apply.run("vsock", "/vsock", file.vsock);
   await apply.run("mmds-config", "/mmds/config", file["mmds-config"]);
   await apply.run("balloon", "/balloon", file.balloon);
-  for (const [section, device] of Object.entries(MISSING_SECTIONS)) {
-    if (isGiven(file[section as keyof ConfigFileJson])) {
-      throw invalid(section, missingFault(device).message);
-    }
-  }
   await apply.run("entropy", "/entropy", file.entropy);
+  for (const one of file.pmem ?? []) await apply.run("pmem", "/pmem/{id}", one);
+  await apply.run("memory-hotplug", "/hotplug/memory", file["memory-hotplug"]);
 }
 
 /**
@@ -179,9 +173,9 @@ class DraftOnly implements FirecrackerTarget {
   resume = refuseCall;
   updateDrive = refuseCall;
   updateInterface = refuseCall;
-  balloon = (): never => {
-    throw new EstaloError("ERR_ESTALO_STATE", "the machine is only described");
-  };
+  updatePmem = refuseCall;
+  balloon = refuseNow;
+  memoryHotplug = refuseNow;
   sendCtrlAltDelete = () => false;
 }
 
@@ -189,8 +183,12 @@ function refuseSection(section: string): never {
   throw new Fault(`${section}: only estalo vmm has it`);
 }
 
-async function refuseCall(): Promise<void> {
+function refuseNow(): never {
   throw new EstaloError("ERR_ESTALO_STATE", "the machine is only described");
+}
+
+async function refuseCall(): Promise<void> {
+  refuseNow();
 }
 
 function cpuConfigOf(config: ConfigFileJson["cpu-config"]): unknown {
@@ -213,10 +211,6 @@ function isJson(bytes: Uint8Array): boolean {
   } catch {
     return false;
   }
-}
-
-function isGiven(section: unknown): boolean {
-  return Array.isArray(section) ? section.length > 0 : section != null;
 }
 
 function invalid(field: string, message: string): EstaloError {

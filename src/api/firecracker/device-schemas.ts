@@ -3,48 +3,7 @@
  * them, and then refused (missing-devices.ts). The same rules as in schemas.ts.
  */
 import Type from "typebox";
-import { choice, closed, option, RateLimiter, struct, uint } from "./schemas.js";
-
-export const Pmem = Type.Object(
-  {
-    id: Type.String(),
-    path_on_host: Type.String(),
-    root_device: Type.Optional(Type.Boolean()),
-    read_only: Type.Optional(Type.Boolean()),
-    rate_limiter: option(RateLimiter),
-  },
-  { ...closed, title: "Pmem", ...struct("PmemConfig") },
-);
-
-export const PmemUpdate = Type.Object(
-  { id: Type.String(), rate_limiter: option(RateLimiter) },
-  { ...closed, title: "PartialPmem", ...struct("PmemDeviceUpdateConfig") },
-);
-
-export const MemoryHotplug = Type.Object(
-  {
-    total_size_mib: uint(64),
-    slot_size_mib: Type.Optional(uint(64)),
-    block_size_mib: Type.Optional(uint(64)),
-  },
-  { ...closed, title: "MemoryHotplugConfig", ...struct("MemoryHotplugConfig") },
-);
-
-export const MemoryHotplugUpdate = Type.Object(
-  { requested_size_mib: uint(64) },
-  { ...closed, title: "MemoryHotplugSizeUpdate", ...struct("MemoryHotplugSizeUpdate") },
-);
-
-export const MemoryHotplugStatus = Type.Object(
-  {
-    block_size_mib: uint(64),
-    total_size_mib: uint(64),
-    slot_size_mib: uint(64),
-    plugged_size_mib: uint(64),
-    requested_size_mib: uint(64),
-  },
-  { title: "MemoryHotplugStatus" },
-);
+import { choice, closed, option, struct } from "./schemas.js";
 
 const memoryBackend = Type.Object(
   { backend_type: choice(["File", "Uffd"]), backend_path: Type.String() },

@@ -13,6 +13,14 @@ import {
 import type { CheckedVsock, VsockConfig } from "../../actors/config-vsock.js";
 import type { Metadata } from "../../actors/metadata-store.js";
 import { formatAddress } from "../../devices/mmds/frames.js";
+import {
+  fromMemoryHotplug,
+  fromPmem,
+  type MemoryHotplug,
+  type Pmem,
+  toMemoryHotplugConfig,
+  toPmemConfig,
+} from "./memory-draft.js";
 import { fromLimiter, shownLimiter, toBucket, toLimiter } from "./rate-limiters.js";
 import type {
   BootSourceJson,
@@ -81,12 +89,14 @@ export interface Draft {
   readonly cpuConfig: CpuConfigJson | undefined;
   /** The root drive is the first. */
   readonly drives: readonly Drive[];
+  readonly pmem: readonly Pmem[];
   readonly interfaces: readonly Interface[];
   readonly mmds: Mmds | undefined;
   /** What the metadata service begins with; `undefined`: not set yet. */
   readonly metadata: Metadata | undefined;
   readonly vsock: Vsock | undefined;
   readonly balloon: Balloon | undefined;
+  readonly memoryHotplug: MemoryHotplug | undefined;
   readonly entropy: EntropyJson | undefined;
   /** Not told by `GET /vm/config`, as in Firecracker. */
   readonly serial: SerialJson | undefined;
@@ -104,11 +114,13 @@ export const EMPTY_DRAFT: Draft = {
   bootSource: undefined,
   cpuConfig: undefined,
   drives: [],
+  pmem: [],
   interfaces: [],
   mmds: undefined,
   metadata: undefined,
   vsock: undefined,
   balloon: undefined,
+  memoryHotplug: undefined,
   entropy: undefined,
   serial: undefined,
 };
@@ -173,8 +185,8 @@ export function fullConfig(draft: Draft, isStarted: boolean): FullVmConfigJson {
     "network-interfaces": draft.interfaces.map((one) => ({ ...one })),
     vsock: draft.vsock ?? null,
     entropy: draft.entropy ?? null,
-    pmem: [],
-    "memory-hotplug": null,
+    pmem: draft.pmem.map((one) => ({ ...one })),
+    "memory-hotplug": draft.memoryHotplug ?? null,
   };
 }
 
@@ -192,6 +204,8 @@ export function toMicroVmConfig(draft: Draft): MicroVmConfig {
     networkInterfaces: draft.interfaces.map(toInterfaceConfig),
     ...(draft.mmds === undefined ? {} : { mmds: toMmdsConfig(draft.mmds, draft.metadata) }),
     ...(draft.vsock === undefined ? {} : { vsock: toVsockConfig(draft.vsock) }),
+    ...(draft.pmem.length === 0 ? {} : { pmem: draft.pmem.map(toPmemConfig) }),
+    ...(draft.memoryHotplug && { memoryHotplug: toMemoryHotplugConfig(draft.memoryHotplug) }),
     ...(draft.balloon === undefined ? {} : { balloon: toBalloonConfig(draft.balloon) }),
     ...(bucket == null ? {} : { serial: { rateLimiter: toBucket(bucket) } }),
     ...(bootSource === undefined ? {} : toBootConfig(bootSource)),
@@ -322,11 +336,13 @@ export function fromConfig(config: CheckedConfig): Draft {
       io_engine: drive.ioEngine === "io_uring" ? "Async" : "Sync",
       socket: null,
     })),
+    pmem: fromPmem(config),
     interfaces: config.networkInterfaces.map(fromInterface),
     mmds: fromMmds(config),
     metadata: config.mmds?.data,
     vsock: fromVsock(config.vsock),
     balloon: fromBalloon(config.balloon),
+    memoryHotplug: fromMemoryHotplug(config),
     entropy:
       config.entropy === undefined
         ? undefined

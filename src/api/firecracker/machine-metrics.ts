@@ -8,6 +8,7 @@ import {
   type MetricsGroup,
   type MetricsGroups,
   netGroup,
+  pmemGroup,
 } from "./metrics-fields.js";
 
 type MachineCounters = MicrovmSupervisor["metrics"];
@@ -42,6 +43,12 @@ export class MachineMetrics {
       addGroup(groups.block, drive);
       groups[`block_${id}`] = group;
     }
+    for (const [id, one] of Object.entries(counters.pmem)) {
+      const group = pmemGroup();
+      addGroup(group, one);
+      addGroup(groups.pmem, one);
+      groups[`pmem_${id}`] = group;
+    }
     for (const [id, one] of Object.entries(counters.networkInterfaces)) {
       const group = netGroup();
       addGroup(group, one);
@@ -50,6 +57,8 @@ export class MachineMetrics {
     }
     if (counters.mmds !== undefined) addGroup(groups.mmds, counters.mmds);
     if (counters.balloon !== undefined) addGroup(groups.balloon, counters.balloon);
+    const { memoryHotplug } = counters;
+    if (memoryHotplug !== undefined) addGroup(groups.memory_hotplug, memoryHotplug);
     if (counters.vsock !== undefined) addGroup(groups.vsock, counters.vsock);
   }
 

@@ -6,6 +6,8 @@
 import type { BalloonFamily } from "../../actors/balloon-family.js";
 import type { DriveChange } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
+import type { PmemChange } from "../../actors/config-pmem.js";
+import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
 import type { MicroVmExit } from "../../actors/messages.js";
 import type { MicrovmSupervisor } from "../../actors/microvm-supervisor.js";
 import { EstaloError } from "../../errors.js";
@@ -124,6 +126,15 @@ export class VmmMachine implements FirecrackerTarget {
 
   get metadata() {
     return this.#supervisor?.devices.metadata?.data;
+  }
+
+  updatePmem(id: string, { rateLimiter }: PmemChange): void {
+    const { pmem } = this.#running().devices;
+    if (rateLimiter !== undefined) pmem.limit(id, rateLimiter);
+  }
+
+  memoryHotplug(): MemoryHotplugFamily {
+    return this.#running().devices.requireMemoryHotplug();
   }
 
   balloon(): BalloonFamily {

@@ -55,6 +55,12 @@ export function netGroup(): MetricsGroup {
   };
 }
 
+/** Fields of `pmem` and of `pmem_<id>`. */
+export function pmemGroup(): MetricsGroup {
+  return zeros(`activate_fails cfg_fails event_fails queue_event_count
+    rate_limiter_throttled_events rate_limiter_event_count`);
+}
+
 /** Every group with every value 0, but for those of single devices. */
 export function zeroGroups(): MetricsGroups {
   return {
@@ -95,8 +101,7 @@ export function zeroGroups(): MetricsGroups {
       conns_added conns_killed conns_removed killq_resync tx_flush_fails tx_write_fails rx_read_fails`),
     entropy: zeros(`activate_fails entropy_event_fails entropy_event_count entropy_bytes
       host_rng_fails entropy_rate_limiter_throttled rate_limiter_event_count`),
-    pmem: zeros(`activate_fails cfg_fails event_fails queue_event_count
-      rate_limiter_throttled_events rate_limiter_event_count`),
+    pmem: pmemGroup(),
     memory_hotplug: {
       ...zeros(`activate_fails queue_event_fails queue_event_count plug_count plug_bytes plug_fails
         unplug_count unplug_bytes unplug_fails unplug_discard_fails unplug_all_count

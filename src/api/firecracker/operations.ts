@@ -5,6 +5,7 @@ import { BALLOON_OPERATIONS } from "./balloon.js";
 import { BOOT_OPERATIONS } from "./boot.js";
 import { DEVICE_OPERATIONS } from "./devices.js";
 import { INSTANCE_OPERATIONS } from "./instance.js";
+import { MEMORY_OPERATIONS } from "./memory.js";
 import { MISSING_OPERATIONS } from "./missing-devices.js";
 import { MMDS_OPERATIONS } from "./mmds.js";
 import { NETWORK_OPERATIONS } from "./network.js";
@@ -17,5 +18,6 @@ export const FIRECRACKER_OPERATIONS: readonly Operation[] = [
   ...NETWORK_OPERATIONS,
   ...MMDS_OPERATIONS,
   ...BALLOON_OPERATIONS,
+  ...MEMORY_OPERATIONS,
   ...MISSING_OPERATIONS,
 ];

@@ -243,6 +243,20 @@ const FullBalloon = Type.Object({
   free_page_reporting: Type.Boolean(),
 });
 
+const FullPmem = Type.Object({
+  id: Type.String(),
+  path_on_host: Type.String(),
+  root_device: Type.Boolean(),
+  read_only: Type.Boolean(),
+  rate_limiter: shown,
+});
+
+const FullMemoryHotplug = Type.Object({
+  total_size_mib: uint(64),
+  block_size_mib: uint(64),
+  slot_size_mib: uint(64),
+});
+
 const FullVsock = Type.Object({ guest_cid: uint(32), uds_path: Type.String() });
 
 /** `GET /vm/config` of what this build has; what it lacks is null or empty. */
@@ -266,8 +280,8 @@ export const FullVmConfiguration = Type.Object(
     "network-interfaces": Type.Array(FullInterface),
     vsock: Type.Union([FullVsock, Type.Null()]),
     entropy: Type.Union([Entropy, Type.Null()]),
-    pmem: Type.Array(Type.Object({})),
-    "memory-hotplug": Type.Null(),
+    pmem: Type.Array(FullPmem),
+    "memory-hotplug": Type.Union([FullMemoryHotplug, Type.Null()]),
   },
   { title: "FullVmConfiguration" },
 );

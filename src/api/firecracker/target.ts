@@ -4,6 +4,8 @@
 import type { BalloonFamily } from "../../actors/balloon-family.js";
 import type { DriveChange } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
+import type { PmemChange } from "../../actors/config-pmem.js";
+import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
 import type { MetadataStore } from "../../actors/metadata-store.js";
 import type { Draft } from "./draft.js";
 import type { LoggerJson, MetricsJson } from "./schemas.js";
@@ -37,6 +39,10 @@ export interface FirecrackerTarget {
   updateDrive(id: string, change: DriveChange): Promise<void>;
   /** Changes limits of a network interface of the running machine. */
   updateInterface(id: string, change: NetworkInterfaceChange): void | Promise<void>;
+  /** Changes limits of persistent memory of the running machine. */
+  updatePmem(id: string, change: PmemChange): void | Promise<void>;
+  /** What memory the running machine can be given; raises ERR_ESTALO_STATE where there is none. */
+  memoryHotplug(): MemoryHotplugFamily;
   /** The running machine's balloon; raises ERR_ESTALO_STATE where there is none. */
   balloon(): BalloonFamily;
   readonly diagnostics?: Diagnostics;

@@ -5,6 +5,11 @@
  */
 import Type, { type Static } from "typebox";
 import type { StoredConfig } from "../../actors/config.js";
+import {
+  BLOCK_MIB_MIN,
+  HOTPLUG_MIB_MAX,
+  SLOT_MIB_MIN,
+} from "../../actors/config-memory-hotplug.js";
 import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import { VCPU_COUNT_MAX } from "../../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../../boot/memory-map.js";
@@ -202,6 +207,55 @@ export const Vsock = Type.Object(
   { ...closed, title: "VsockConfig", description: "A virtio socket device." },
 );
 
+/** `PmemConfig` of the library. */
+export const Pmem = Type.Object(
+  {
+    id: Type.Optional(
+      Type.String({
+        pattern: "^[\\p{L}\\p{N}_]{1,64}$",
+        description: "Unique in the microVM. Default: pmem0, pmem1, …",
+      }),
+    ),
+    path: HostPath("A regular file of at least a byte."),
+    isRoot: Type.Optional(Type.Boolean({ default: false })),
+    readOnly: Type.Optional(Type.Boolean({ default: false })),
+    rateLimiter: Type.Optional(RateLimiter),
+  },
+  { ...closed, title: "PmemConfig", description: "A file as persistent memory." },
+);
+
+/** `MemoryHotplugConfig` of the library. */
+export const MemoryHotplug = Type.Object(
+  {
+    totalSizeMib: Type.Integer({
+      minimum: SLOT_MIB_MIN,
+      maximum: HOTPLUG_MIB_MAX,
+      description: "A multiple of slotSizeMib.",
+    }),
+    slotSizeMib: Type.Optional(
+      Type.Integer({
+        minimum: SLOT_MIB_MIN,
+        maximum: HOTPLUG_MIB_MAX,
+        default: SLOT_MIB_MIN,
+        description: "A multiple of blockSizeMib.",
+      }),
+    ),
+    blockSizeMib: Type.Optional(
+      Type.Integer({
+        minimum: BLOCK_MIB_MIN,
+        maximum: HOTPLUG_MIB_MAX,
+        default: BLOCK_MIB_MIN,
+        description: "A power of two.",
+      }),
+    ),
+  },
+  {
+    ...closed,
+    title: "MemoryHotplugConfig",
+    description: "Memory that can be plugged while the guest runs.",
+  },
+);
+
 /** `MicroVmConfig` of the library. */
 export const Config = Type.Object(
   {
@@ -243,6 +297,12 @@ export const Config = Type.Object(
         description: "In the order of their devices. Default: the default guest's root.",
       }),
     ),
+    pmem: Type.Optional(
+      Type.Array(Pmem, {
+        maxItems: 64,
+        description: "In the order of their devices: the first is /dev/pmem0. Default: none.",
+      }),
+    ),
     networkInterfaces: Type.Optional(
       Type.Array(NetworkInterface, {
         maxItems: 64,
@@ -276,6 +336,7 @@ export const Config = Type.Object(
         { ...closed, title: "BalloonConfig", description: "A memory balloon. Default: none." },
       ),
     ),
+    memoryHotplug: Type.Optional(MemoryHotplug),
     vsock: Type.Optional(Vsock),
     entropy: Type.Optional(
       Type.Union(

@@ -10,6 +10,8 @@ import type { BalloonFamily } from "../../actors/balloon-family.js";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "../../actors/config.js";
 import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
+import type { PmemChange } from "../../actors/config-pmem.js";
+import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
 import { EstaloError, toEstaloError } from "../../errors.js";
 import { type Draft, fromConfig, toMicroVmConfig } from "../firecracker/draft.js";
 import type { FirecrackerTarget, Phase } from "../firecracker/target.js";
@@ -21,11 +23,13 @@ const KEYS_OF_PART: Readonly<Record<keyof Draft, readonly (keyof MicroVmConfig)[
   bootSource: ["kernel", "initrd", "bootArgs"],
   cpuConfig: ["cpuTemplate"],
   drives: ["drives"],
+  pmem: ["pmem"],
   interfaces: ["networkInterfaces"],
   mmds: ["mmds"],
   metadata: ["mmds"],
   vsock: ["vsock"],
   balloon: ["balloon"],
+  memoryHotplug: ["memoryHotplug"],
   entropy: ["entropy"],
   serial: ["serial"],
 };
@@ -100,6 +104,14 @@ export class FleetTarget implements FirecrackerTarget {
 
   updateInterface(id: string, change: NetworkInterfaceChange): void {
     this.#kept(() => this.#devices.interfaces.update(id, change));
+  }
+
+  updatePmem(id: string, { rateLimiter }: PmemChange): void {
+    this.#kept(() => rateLimiter !== undefined && this.#devices.pmem.limit(id, rateLimiter));
+  }
+
+  memoryHotplug(): MemoryHotplugFamily {
+    return this.#kept(() => this.#devices.requireMemoryHotplug());
   }
 
   balloon(): BalloonFamily {

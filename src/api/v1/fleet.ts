@@ -17,8 +17,10 @@ import type {
   FleetState,
   RestartPolicy,
 } from "../../actors/fleet-messages.js";
+import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
 import type { MetadataStore } from "../../actors/metadata-store.js";
 import type { MicrovmSupervisor } from "../../actors/microvm-supervisor.js";
+import type { PmemSet } from "../../actors/pmem-set.js";
 
 /** Counters of a microVM, as far as door 2 tells of them. */
 export type MachineMetrics = Pick<
@@ -34,7 +36,9 @@ export interface LiveMicrovm {
     readonly interfaces: { update(id: string, change: NetworkInterfaceChange): void };
     readonly metadata: { readonly data: Pick<MetadataStore, "get" | "put" | "patch"> } | undefined;
     readonly vsock?: { readonly agent: Pick<GuestAgent, "openStream"> } | undefined;
+    readonly pmem: Pick<PmemSet, "limit">;
     requireBalloon(): BalloonFamily;
+    requireMemoryHotplug(): MemoryHotplugFamily;
   };
   /** Of each vCPU; 0: it has none now. */
   readonly vcpuThreadIds: readonly number[];

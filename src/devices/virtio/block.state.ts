@@ -61,7 +61,8 @@ export function createBlockMetrics(): BlockMetrics {
   };
 }
 
-function addLatency(aggregate: LatencyAggregate, latencyUs: number): void {
+/** Takes one more latency in. */
+export function addLatency(aggregate: LatencyAggregate, latencyUs: number): void {
   if (aggregate.min_us === 0 || latencyUs < aggregate.min_us) aggregate.min_us = latencyUs;
   if (latencyUs > aggregate.max_us) aggregate.max_us = latencyUs;
   aggregate.sum_us += latencyUs;

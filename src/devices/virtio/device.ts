@@ -34,6 +34,8 @@ export interface VirtioHost {
   deferQueue(queueIndex: number): void;
   /** Replaces the device's configuration space, bumps its generation, ISR bit 1, then the line. */
   updateConfig(bytes: Uint8Array): void;
+  /** As `updateConfig` without a word to the driver: for what follows from its own requests. */
+  storeConfig(bytes: Uint8Array): void;
   /**
    * The driver broke a rule that leaves the queues unusable: DEVICE_NEEDS_RESET, config interrupt,
    * an event.

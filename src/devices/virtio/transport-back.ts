@@ -134,7 +134,7 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
   }
 
   updateConfig(bytes: Uint8Array): void {
-    this.#storeConfig(bytes);
+    this.storeConfig(bytes);
     this.configUpdateCount++;
     // A driver that is still setting up may have read the old content: it hears of it at DRIVER_OK.
     if (this.#phase === "active") this.#interrupt(regs.INTERRUPT_CONFIG_CHANGE_MASK);
@@ -172,10 +172,10 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
     for (const [index, size] of device.queueSizes.entries()) {
       state[words.queueWord(index) + words.QUEUE_MAX] = size;
     }
-    this.#storeConfig(device.config);
+    this.storeConfig(device.config);
   }
 
-  #storeConfig(bytes: Uint8Array): void {
+  storeConfig(bytes: Uint8Array): void {
     const state = this.#state;
     const generation = state[words.CONFIG_GENERATION_WORD] + 1;
     words.configBytes(state).set(bytes, (generation & 1) * regs.CONFIG_BYTES);
