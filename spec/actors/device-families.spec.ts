@@ -40,6 +40,28 @@ describe("DeviceFamilies", () => {
     expect(openImages()).toBe(0);
   });
 
+  it("lays plugged memory and persistent memory above RAM, and knows the root", () => {
+    const config = checkConfig({
+      kernel: "vmlinux",
+      memoryMib: 6144,
+      pmem: [{ path: image }, { id: "root", path: image, isRoot: true, readOnly: true }],
+      memoryHotplug: { totalSizeMib: 1024 },
+      entropy: false,
+    });
+    const families = new DeviceFamilies(config);
+    const [gib, mib] = [2 ** 30, 2 ** 20];
+    expect(families.memoryHotplug?.region.start).toBe(8 * gib);
+    expect(families.deviceMemoryEnd).toBe(9 * gib + 130 * mib);
+    expect(families.requests.map(({ name }) => name)).toEqual([
+      "pmem pmem0",
+      "pmem root",
+      "memory hotplug",
+    ]);
+    expect(families.root).toEqual({ root: { device: "/dev/pmem1", readOnly: true } });
+    families.close();
+    expect(openImages()).toBe(0);
+  });
+
   it("has no entropy device when told so", () => {
     const families = new DeviceFamilies(checkConfig({ kernel: "vmlinux", entropy: false }));
     expect(families.requests).toEqual([]);

@@ -59,10 +59,9 @@ export class VirtioPmem implements VirtioBack {
   readonly #heads = new Uint16Array(QUEUE_SIZE);
   readonly #answers = new Float64Array(QUEUE_SIZE * regs.RESPONSE_BYTES);
   #count = 0;
-  #isSyncing = false;
+  /** The sync under way, fulfilled when its flushes are answered. */
+  #syncing: Promise<void> | undefined;
   #queue: VirtQueue | undefined;
-  /** Waits for the sync that is under way. */
-  #onQuiet: (() => void) | undefined;
 
   constructor(host: VirtioHost, options: PmemOptions) {
     this.#host = host;
@@ -79,7 +78,7 @@ export class VirtioPmem implements VirtioBack {
 
   processQueue(): void {
     const queue = this.#queue;
-    if (queue === undefined || this.#isSyncing) return;
+    if (queue === undefined || this.#syncing !== undefined) return;
     this.metrics.queue_event_count++;
     try {
       this.#takeAll(queue);
@@ -96,10 +95,7 @@ export class VirtioPmem implements VirtioBack {
   }
 
   quiesce(): Promise<void> | undefined {
-    if (!this.#isSyncing) return undefined;
-    return new Promise((resolve) => {
-      this.#onQuiet = resolve;
-    });
+    return this.#syncing;
   }
 
   /** The limiter may admit again what it has refused. */
@@ -172,14 +168,14 @@ export class VirtioPmem implements VirtioBack {
 
   #sync(): void {
     const queue = this.#queue;
-    this.#isSyncing = true;
-    this.#backend.sync((isDone) => {
-      this.#isSyncing = false;
-      // Reset meanwhile, and perhaps started again: these flushes are forgotten.
-      if (queue !== undefined && queue === this.#queue) this.#finish(queue, isDone);
-      this.#onQuiet?.();
-      this.#onQuiet = undefined;
-      this.#host.notifyQueue(REQUEST_QUEUE);
+    this.#syncing = new Promise((resolve) => {
+      this.#backend.sync((isDone) => {
+        this.#syncing = undefined;
+        // Reset meanwhile, and perhaps started again: these flushes are forgotten.
+        if (queue !== undefined && queue === this.#queue) this.#finish(queue, isDone);
+        resolve();
+        this.#host.notifyQueue(REQUEST_QUEUE);
+      });
     });
   }
 
