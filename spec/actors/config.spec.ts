@@ -32,6 +32,7 @@ describe("checkConfig", () => {
       drives: [],
       entropy: {},
       networkInterfaces: [],
+      devices: [],
       pmem: [],
       balloon: undefined,
       memoryHotplug: undefined,
