@@ -1,12 +1,20 @@
 /**
  * The benches' entry: `npm run bench -- [--smoke] [exits queues disk network vsock starts memory scale trace api jail events vmm limiters]`.
+ * The benches' entry: `npm run bench -- [--smoke] [--keep] [exits queues disk network starts memory trace api jail events vmm limiters]`.
  *
- * Prints each measure when it is there, and writes all of them to bench/results/ (a full run) or build/bench/
- * (a part of it, or a smoke run). Ends with status 1 when a bench could not run; never for a figure.
+ * Prints each measure when it is there, and writes all of them to bench/results/ (a full run, or with --keep a
+ * part of it; page, pictures and tables are made again) or build/bench/. Ends with status 1 when a bench could not run, after the others; never for a
+ * figure.
  */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { cpus, release, totalmem } from "node:os";
 import { benchApi } from "./api.bench.js";
+import {
+  conditionsOf,
+  describeHost,
+  describeVersion,
+  lookAround,
+  peerVersions,
+} from "./conditions.js";
 import { benchDisk } from "./disk.bench.js";
 import { benchEvents } from "./events.bench.js";
 import { benchExits } from "./exit.bench.js";
@@ -16,6 +24,8 @@ import { benchLimiters } from "./limiter.bench.js";
 import { benchMemory } from "./memory.bench.js";
 import { benchNet } from "./net.bench.js";
 import { benchQueues } from "./queue.bench.js";
+import { report } from "./report/main.js";
+import type { BenchFailure, ResultFile } from "./results.js";
 import { benchScale } from "./scale.bench.js";
 import { benchStarts } from "./start.bench.js";
 import { benchTrace } from "./trace.bench.js";
@@ -39,20 +49,6 @@ const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<Measur
   limiters: benchLimiters,
 };
 
-/** What the figures depend on. */
-function describeHost() {
-  const emulated = existsSync("/sys/module/kvm_pvm");
-  const hardware = ["kvm_intel", "kvm_amd"].find((name) => existsSync(`/sys/module/${name}`));
-  return {
-    cpu: cpus()[0]?.model ?? "unknown",
-    cores: cpus().length,
-    memoryGib: Math.round(totalmem() / 2 ** 30),
-    linux: /^\d+\.\d+/.exec(release())?.[0] ?? release(),
-    node: process.version,
-    kvm: emulated ? "kvm_pvm" : (hardware ?? "none"),
-  };
-}
-
 function show(measure: Measure): void {
   const { name, unit, ours, oursSpread, peer, peerSpread, peerName, ratio, budget } = measure;
   const left = `${name}: ${ours} ${unit} (${oursSpread.join(" to ")})`;
@@ -75,17 +71,37 @@ if (unknown !== undefined || !existsSync("/dev/kvm")) {
   process.exit(1);
 }
 const names = asked.length > 0 ? asked : Object.keys(BENCHES);
-const date = new Date().toISOString().slice(0, 10);
+const start = await lookAround(smoke);
 const measures: Measure[] = [];
-for (const name of names) {
-  const found = await BENCHES[name]({ smoke });
-  for (const measure of found) show(measure);
-  measures.push(...found);
+const failures: BenchFailure[] = [];
+for (const bench of names) {
+  try {
+    const found = await BENCHES[bench]({ smoke });
+    for (const measure of found) show(measure);
+    measures.push(...found);
+  } catch (error) {
+    // What others measured is not lost with it.
+    const message = error instanceof Error ? error.message : String(error);
+    failures.push({ bench, message: message.split("\n")[0] });
+    console.error(`bench: ${bench} could not run: ${message}`);
+  }
 }
 const host = describeHost();
-const isFull = !smoke && asked.length === 0;
-const folder = isFull ? "bench/results" : "build/bench";
-const file = `${folder}/${isFull ? `${date}-${host.kvm}` : "last"}.json`;
-mkdirSync(folder, { recursive: true });
-writeFileSync(file, `${JSON.stringify({ host, date, measures }, null, 2)}\n`);
+const result: ResultFile = {
+  host,
+  date: start.at.slice(0, 10),
+  version: describeVersion(),
+  conditions: conditionsOf(start, await lookAround(smoke)),
+  peers: peerVersions(),
+  ...(failures.length === 0 ? {} : { failures }),
+  measures,
+};
+const isFull = asked.length === 0;
+const isKept = !smoke && (isFull || args.includes("--keep"));
+const name = [result.date, host.kvm, ...(isFull ? [] : asked)].join("-");
+const file = isKept ? `bench/results/${name}.json` : "build/bench/last.json";
+mkdirSync(isKept ? "bench/results" : "build/bench", { recursive: true });
+writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`);
 console.log(`written to ${file}`);
+if (isKept) for (const made of report(".", false)) console.log(`written: ${made}`);
+process.exitCode = failures.length === 0 ? 0 : 1;

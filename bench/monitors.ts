@@ -70,6 +70,15 @@ const QEMU = process.env.QEMU ?? "qemu-system-x86_64";
 const FIRECRACKER = process.env.FIRECRACKER ?? "firecracker";
 const CLOUD_HYPERVISOR = process.env.CLOUD_HYPERVISOR ?? "cloud-hypervisor";
 
+/** The peers' programs by name, whether they are here or not. */
+export function peerPrograms(): readonly (readonly [string, string])[] {
+  return [
+    ["qemu", QEMU],
+    ["firecracker", FIRECRACKER],
+    ["cloud hypervisor", CLOUD_HYPERVISOR],
+  ];
+}
+
 /** QEMU's command line for its microvm machine; the CPU is the host's, less an MSR that not every KVM sets. */
 export function qemu(...args: string[]): Command {
   return [

@@ -1,19 +1,21 @@
 /**
- * Prints a result file as a Markdown table: `node bench/table.mjs bench/results/FILE.json`.
+ * Makes page, pictures and tables from bench/results/: `node bench/table.mjs`. With `--check` it changes nothing,
+ * and ends with status 1 when something would change.
  */
-import { readFileSync } from "node:fs";
+import { build } from "esbuild";
 
-const { measures } = JSON.parse(readFileSync(process.argv[2], "utf8"));
-const spread = (value, range) =>
-  value === undefined ? "" : `${value} (${range[0]} to ${range[1]})`;
-const rows = measures.map((measure) => [
-  measure.name,
-  measure.unit,
-  spread(measure.ours, measure.oursSpread),
-  measure.peerName ?? "",
-  spread(measure.peer, measure.peerSpread),
-  measure.ratio ?? "",
-  measure.budget ?? "",
-]);
-const head = ["measure", "unit", "ours", "peer", "its figure", "ratio", "budget"];
-for (const row of [head, head.map(() => "---"), ...rows]) console.log(`| ${row.join(" | ")} |`);
+const root = new URL("..", import.meta.url).pathname;
+const outfile = `${root}build/bench/report.mjs`;
+await build({
+  entryPoints: [`${root}bench/report/main.ts`],
+  outfile,
+  bundle: true,
+  format: "esm",
+  platform: "node",
+  logLevel: "warning",
+});
+const { report } = await import(outfile);
+const isCheck = process.argv.includes("--check");
+const files = report(root, isCheck);
+for (const file of files) console.log(`${isCheck ? "is not up to date" : "written"}: ${file}`);
+process.exit(isCheck && files.length > 0 ? 1 : 0);
