@@ -24,13 +24,12 @@ const HEADLINES: readonly (readonly [string, string])[] = [
   ["queue: depth 1, doorbell to interrupt, p50", "doorbell to interrupt, depth 1"],
   ["queue: depth 32, doorbell to interrupt, p50", "doorbell to interrupt, depth 32"],
   ["disk: ", "disk"],
-  ["net: ", "network"],
   ["network: ", "network"],
   ["vsock: ", "vsock"],
 ];
 
 /** How many of one headline at most: a bench of devices has dozens of measures. */
-const EACH_MAX = 4;
+const EACH_MAX = 6;
 
 function spread(value: number | undefined, range: readonly [number, number] | undefined): string {
   if (value === undefined || range === undefined) return "";
@@ -66,7 +65,7 @@ export function headlineTable({ rows }: HostView): string {
       return name.startsWith(start) && (ratio ?? budget) !== undefined;
     });
     const isWhole = !start.endsWith(": ");
-    const best = found.filter(([{ name }]) => isWhole || !/, (p99|rate)\b/.test(name));
+    const best = found.filter(([{ name }]) => isWhole || !/, p99|CPU time/.test(name));
     return best.slice(0, isWhole ? 1 : EACH_MAX).map((own) => {
       const [{ name, ours, unit, budget }] = own;
       const { peer, ratio } = withPeers(own);
