@@ -1,10 +1,9 @@
 /**
- * The benches' entry: `npm run bench -- [--smoke] [exits queues disk network vsock starts memory scale trace api jail events vmm limiters]`.
- * The benches' entry: `npm run bench -- [--smoke] [--keep] [exits queues disk network starts memory trace api jail events vmm limiters]`.
+ * The benches' entry: `npm run bench -- [--smoke] [--keep] [BENCH…]`, by the names of BENCHES below.
  *
  * Prints each measure when it is there, and writes all of them to bench/results/ (a full run, or with --keep a
- * part of it; page, pictures and tables are made again) or build/bench/. Ends with status 1 when a bench could not run, after the others; never for a
- * figure.
+ * part of it; page, pictures and tables are made again) or build/bench/. Ends with status 1 when a bench could
+ * not run, after the others; never for a figure.
  */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { benchApi } from "./api.bench.js";
