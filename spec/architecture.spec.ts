@@ -103,7 +103,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   "node:net": [
     /^src\/api\/(unix-path|tls-front|client\/socket|v1\/auth)\.ts$/,
     /^src\/actors\/backends\/vsock-sockets\.ts$/,
-    /^src\/cli\/net-options\.ts$/,
+    /^src\/cli\/(net-options|net\/(subnet|bridge-taps))\.ts$/,
   ],
   "node:tls": [/^src\/api\/(tls-front|client\/socket)\.ts$/],
   "node:http": [/^src\/api\/client\/connection\.ts$/],

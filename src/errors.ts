@@ -60,6 +60,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_VCPU_STOPPED: "guest",
   // The host.
   ERR_ESTALO_HOST: "host",
+  ERR_ESTALO_NETWORK: "host",
   ERR_ESTALO_KVM_MISSING: "host",
   ERR_ESTALO_KVM_PERMISSION: "host",
   ERR_ESTALO_KVM_CAPABILITY: "host",

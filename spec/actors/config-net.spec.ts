@@ -52,6 +52,24 @@ describe("checkInterfaces", () => {
     );
   });
 
+  it("has one pair of queues, or as many as are asked for, up to the vCPUs and 8", () => {
+    const pairs = (queuePairs: number | undefined, vcpuCount: number, more: object = {}) =>
+      checkInterfaces([{ tap: "t", ...(queuePairs && { queuePairs }), ...more }], vcpuCount)[0]
+        .queuePairs;
+    expect([pairs(undefined, 4), pairs(4, 4), pairs(8, 32)]).toEqual([1, 4, 8]);
+    const refused = expect.objectContaining({
+      data: expect.objectContaining({ field: "networkInterfaces[0].queuePairs" }),
+    });
+    for (const [asked, vcpuCount] of [
+      [2, 1],
+      [9, 32],
+      [0.5, 4],
+    ]) {
+      expect(() => pairs(asked, vcpuCount)).toThrow(refused);
+    }
+    expect(() => pairs(2, 4, { tap: undefined, user: {} })).toThrow(refused);
+  });
+
   it("reads and writes addresses", () => {
     expect(formatMac(parseMac("06:aB:00:01:fe:ff") as Uint8Array)).toBe("06:ab:00:01:fe:ff");
     expect(parseMac("06:00:00:00:00:0g")).toBeUndefined();

@@ -12,7 +12,19 @@ describe("--net", () => {
       { config: { tap: "tap0" } },
       { config: { tap: "tap1", id: "lan", mac: "06:00:00:00:00:01", mtu: 9000 } },
     ]);
+    expect(parse("tap=tap0,queues=4")).toEqual([{ config: { tap: "tap0", queuePairs: 4 } }]);
     expect(parse("none")).toEqual([]);
+  });
+
+  it("is a bridge that gets a tap, with an address of its own or one that is given", () => {
+    expect(parse("bridge=estalo0", "bridge=br0,queues=2,ip=10.0.0.2")).toEqual([
+      { config: {}, bridge: "estalo0" },
+      {
+        config: { queuePairs: 2 },
+        bridge: "br0",
+        address: { address: "10.0.0.2", prefixBits: 24, dns: [] },
+      },
+    ]);
   });
 
   it("is a user's network with forwards", () => {
@@ -45,7 +57,9 @@ describe("--net", () => {
   });
 
   it.each([
-    ["bridge=br0", "no form bridge"],
+    ["wifi=br0", "no form wifi"],
+    ["tap=tap0,queues=two", "queues= is a whole number"],
+    ["user,queues=2", "user has no setting queues"],
     ["user,ip=10.0.0.2", "user has no setting ip"],
     ["user,tcp=80", "tcp= is [ADDRESS:]HOSTPORT:GUESTPORT"],
     ["user,loopback=maybe", "loopback= is yes or no"],

@@ -101,7 +101,7 @@ function network(config: RateLimiterConfig, direction: "receive" | "transmit"): 
   const limits = { [`${direction}Limiter`]: limiter };
   const m = new VirtioMachine(
     memory,
-    (host) => new VirtioNet(host, { backend, mac: new Uint8Array(6), ...limits }),
+    (host) => new VirtioNet(host, { backends: [backend], mac: new Uint8Array(6), ...limits }),
   );
   device.resume = () => m.device.resumeThrottled(direction);
   m.negotiate(m.offered());

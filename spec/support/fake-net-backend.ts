@@ -5,6 +5,7 @@ import type { GuestMemory } from "../../src/native/guest-memory.js";
 export class FakeNetBackend implements NetBackend {
   supportsOffloads = true;
   offloads = 0;
+  isAttached = true;
   readonly sent: Uint8Array[] = [];
   readonly waiting: Uint8Array[] = [];
   /** Frames that `send` still takes. */
@@ -22,6 +23,10 @@ export class FakeNetBackend implements NetBackend {
 
   setOffloads(features: number): void {
     this.offloads = features;
+  }
+
+  setAttached(isAttached: boolean): void {
+    this.isAttached = isAttached;
   }
 
   send(frames: FrameSegments, first: number, end: number): number {

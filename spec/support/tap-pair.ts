@@ -25,10 +25,11 @@ function ip(...words: string[]): void {
   execFileSync("ip", words, { stdio: "pipe" });
 }
 
-/** The pair until the spec file ends; `undefined` where we may not make interfaces. */
-export function tapPair(mtu = 1500): TapPair | undefined {
+/** The pair until the spec file ends, the first with several queues if asked; `undefined` where we may make none. */
+export function tapPair(mtu = 1500, isMultiQueue = false): TapPair | undefined {
   // At most 15 characters; specs run side by side.
-  const name = (what: string) => `es${what}${process.pid % 1_000_000}`;
+  const many = isMultiQueue ? "m" : "";
+  const name = (what: string) => `es${what}${many}${process.pid % 1_000_000}`;
   const [first, second, bridge] = [name("a"), name("b"), name("r")];
   const remove = () => {
     for (const link of [first, second, bridge]) {
@@ -42,7 +43,8 @@ export function tapPair(mtu = 1500): TapPair | undefined {
   try {
     ip("link", "add", bridge, "type", "bridge", "mcast_snooping", "0", "stp_state", "0");
     for (const tap of [first, second]) {
-      ip("tuntap", "add", tap, "mode", "tap", "vnet_hdr");
+      const more = isMultiQueue && tap === first ? ["multi_queue"] : [];
+      ip("tuntap", "add", tap, "mode", "tap", "vnet_hdr", ...more);
       execFileSync("sysctl", ["-qw", `net.ipv6.conf.${tap}.disable_ipv6=1`], { stdio: "pipe" });
       ip("link", "set", tap, "mtu", String(mtu), "master", bridge, "up");
     }

@@ -3,7 +3,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { RateLimiterConfig } from "../devices/rate-limiter.js";
-import { MTU_MAX, MTU_MIN } from "../devices/virtio/net.regs.js";
+import { MTU_MAX, MTU_MIN, PAIRS_MAX } from "../devices/virtio/net.regs.js";
 import { boolean, integer, invalid, oneOf, onlyFields, text } from "./config-checks.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 
@@ -38,6 +38,10 @@ export interface NetworkInterfaceConfig {
   readonly mac?: string;
   /** 68 to 65,535. Default: the guest's own. */
   readonly mtu?: number;
+  /**
+   * Pairs of queues, 1 to 8 and no more than vCPUs; more than one needs a tap made with several queues. Default 1.
+   */
+  readonly queuePairs?: number;
   /** Limits of frames to the guest and from it, headers of 12 bytes included. Default: none. */
   readonly rxRateLimiter?: RateLimiterConfig;
   readonly txRateLimiter?: RateLimiterConfig;
@@ -69,11 +73,12 @@ export interface CheckedInterface {
   /** Six bytes. */
   readonly mac: Uint8Array;
   readonly mtu: number | undefined;
+  readonly queuePairs: number;
   readonly rxRateLimiter: RateLimiterConfig;
   readonly txRateLimiter: RateLimiterConfig;
 }
 
-const FIELDS = ["id", "tap", "user", "mac", "mtu", "rxRateLimiter", "txRateLimiter"];
+const FIELDS = ["id", "tap", "user", "mac", "mtu", "queuePairs", "rxRateLimiter", "txRateLimiter"];
 const GROUP_ADDRESS = 1;
 const LOCALLY_ADMINISTERED = 2;
 
@@ -148,7 +153,20 @@ function checkUser(where: string, user: UserNetworkConfig): CheckedUserNetwork {
   };
 }
 
-function checkInterface(config: NetworkInterfaceConfig, index: number): CheckedInterface {
+function checkPairs(where: string, config: NetworkInterfaceConfig, vcpuCount: number): number {
+  const pairs = integer(where, config.queuePairs ?? 1, 1, PAIRS_MAX);
+  if (pairs > 1 && config.user !== undefined) throw invalid(where, "1 for a user's network", pairs);
+  if (pairs > vcpuCount) {
+    throw invalid(where, `no more than the microVM's vCPUs, ${vcpuCount}`, pairs);
+  }
+  return pairs;
+}
+
+function checkInterface(
+  config: NetworkInterfaceConfig,
+  index: number,
+  vcpuCount: number,
+): CheckedInterface {
   const where = `networkInterfaces[${index}]`;
   onlyFields(where, config, FIELDS);
   const id = config.id ?? `net${index}`;
@@ -165,15 +183,19 @@ function checkInterface(config: NetworkInterfaceConfig, index: number): CheckedI
     mac: checkMac(`${where}.mac`, config.mac),
     mtu:
       config.mtu === undefined ? undefined : integer(`${where}.mtu`, config.mtu, MTU_MIN, MTU_MAX),
+    queuePairs: checkPairs(`${where}.queuePairs`, config, vcpuCount),
     rxRateLimiter: checkRateLimiter(`${where}.rxRateLimiter`, config.rxRateLimiter ?? {}),
     txRateLimiter: checkRateLimiter(`${where}.txRateLimiter`, config.txRateLimiter ?? {}),
   };
 }
 
 /** The interfaces with their defaults, or ERR_ESTALO_CONFIG_INVALID; ids and addresses are unique. */
-export function checkInterfaces(configs: readonly NetworkInterfaceConfig[]): CheckedInterface[] {
+export function checkInterfaces(
+  configs: readonly NetworkInterfaceConfig[],
+  vcpuCount = 1,
+): CheckedInterface[] {
   if (!Array.isArray(configs)) throw invalid("networkInterfaces", "a list", configs);
-  const checked = configs.map(checkInterface);
+  const checked = configs.map((config, index) => checkInterface(config, index, vcpuCount));
   for (const [index, one] of checked.entries()) {
     const before = checked.slice(0, index);
     const where = `networkInterfaces[${index}]`;

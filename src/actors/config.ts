@@ -304,7 +304,7 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     throw invalid("memoryMib", "an even number with hugePages", memoryMib);
   }
   const drives = checkDrives(config.drives ?? []);
-  const networkInterfaces = checkInterfaces(config.networkInterfaces ?? []);
+  const networkInterfaces = checkInterfaces(config.networkInterfaces ?? [], vcpuCount);
   return {
     id,
     kernel: text("kernel", config.kernel),

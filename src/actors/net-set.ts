@@ -6,7 +6,7 @@ import { VirtioNet } from "../devices/virtio/net.js";
 import type { NetMetrics } from "../devices/virtio/net.state.js";
 import { EstaloError } from "../errors.js";
 import { PasstBackend } from "./backends/passt.js";
-import { TapBackend } from "./backends/tap.js";
+import { openTap, type TapBackend } from "./backends/tap.js";
 import { invalid } from "./config-checks.js";
 import { type CheckedInterface, checkForwards, type NetworkInterfaceChange } from "./config-net.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
@@ -17,7 +17,8 @@ import { nowUs, RateLimit } from "./rate-limits.js";
 /** One interface and what it owns. */
 export interface NetworkInterface {
   readonly config: CheckedInterface;
-  readonly backend: TapBackend | PasstBackend;
+  /** One for each pair of queues. */
+  readonly backends: readonly (TapBackend | PasstBackend)[];
   readonly rx: RateLimit;
   readonly tx: RateLimit;
   device: VirtioNet | undefined;
@@ -52,7 +53,7 @@ export class NetSet implements DeviceFamily {
       create: (host) => {
         const { mac, mtu } = it.config;
         it.device = new VirtioNet(host, {
-          backend: it.backend,
+          backends: it.backends,
           mac,
           ...(mtu === undefined ? {} : { mtu }),
           receiveLimiter: it.rx.limiter,
@@ -65,12 +66,15 @@ export class NetSet implements DeviceFamily {
   }
 
   connect(surroundings: DeviceSurroundings): void {
-    for (const { backend } of this.#interfaces) backend.connect(surroundings);
+    for (const { backends } of this.#interfaces) {
+      for (const backend of backends) backend.connect(surroundings);
+    }
   }
 
   /** Changes limits or link of an interface; raises ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID. */
   update(id: string, change: NetworkInterfaceChange): void {
-    const { rx, tx, device, backend } = this.find(id);
+    const { rx, tx, device, backends } = this.find(id);
+    const [backend] = backends;
     const forwards = change.forwards && checkForwards("forwards", change.forwards);
     if (forwards !== undefined && !(backend instanceof PasstBackend)) {
       throw invalid("forwards", "an interface with a user's network", id);
@@ -110,17 +114,17 @@ export class NetSet implements DeviceFamily {
   }
 
   close(): void {
-    for (const { backend, rx, tx } of this.#interfaces) {
+    for (const { backends, rx, tx } of this.#interfaces) {
       rx.close();
       tx.close();
-      backend.close();
+      for (const backend of backends) backend.close();
     }
   }
 
   #open(config: CheckedInterface): void {
     const it: NetworkInterface = {
       config,
-      backend: openBackend(config),
+      backends: openBackends(config),
       rx: new RateLimit(new RateLimiter(config.rxRateLimiter, nowUs), () =>
         it.device?.resumeThrottled("receive"),
       ),
@@ -133,6 +137,6 @@ export class NetSet implements DeviceFamily {
   }
 }
 
-function openBackend({ tap, user }: CheckedInterface): TapBackend | PasstBackend {
-  return user === undefined ? new TapBackend(tap as string) : new PasstBackend(user);
+function openBackends({ tap, user, queuePairs }: CheckedInterface): (TapBackend | PasstBackend)[] {
+  return user === undefined ? openTap(tap as string, queuePairs) : [new PasstBackend(user)];
 }

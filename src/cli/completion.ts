@@ -2,6 +2,7 @@
  * `estalo completion`: scripts that complete verbs and options, made from the table of verbs, and names of
  * microVMs, which they ask the command for (`estalo __complete`).
  */
+import { NET_ACTIONS } from "./net/net-verb.js";
 import type { OptionSpec, VerbSpec } from "./verbs.js";
 import { VERBS } from "./verbs.js";
 
@@ -21,6 +22,7 @@ const verbNames = VERBS.map(({ name }) => name);
 function operandWords({ name }: VerbSpec): readonly string[] {
   if (name === "help") return verbNames;
   if (name === "bench") return ["load"];
+  if (name === "net") return NET_ACTIONS;
   return name === "completion" ? SHELLS : [];
 }
 

@@ -10,6 +10,7 @@ import { completionScript } from "./completion.js";
 import { COMPAT_VERB, VMM_VERB } from "./firecracker-verbs.js";
 import { FLEET_VERBS } from "./fleet/verb-table.js";
 import { overview, verbHelp } from "./help.js";
+import { NET_VERB } from "./net/net-verb.js";
 import { errorText, flush } from "./report.js";
 import { checkLocal, runOptions } from "./run-options.js";
 import { SERVE_VERB } from "./serve-verb.js";
@@ -49,6 +50,7 @@ const HANDLERS = new Map<VerbSpec, Handler>([
     DOCTOR_VERB,
     async (parsed) => (await import("./vm-verbs.js")).doctor(parsed.switches.has("json")),
   ],
+  [NET_VERB, async (parsed) => (await import("./net/net.js")).net(parsed)],
   [SERVE_VERB, serveFleet],
   ...FLEET_VERBS.map((verb) => [verb, askServer(verb)] as const),
   // Started without --help it has a bundle of its own (bin/estalo.js).

@@ -24,12 +24,15 @@ export interface GuestAddress {
 /** One interface as the command line says it. */
 export interface NetOption {
   readonly config: NetworkInterfaceConfig;
+  /** A tap is to be made on this bridge, for as long as the microVM runs. */
+  readonly bridge?: string;
   readonly address?: GuestAddress;
 }
 
-const FORMS = "there are --net tap=NAME[,KEY=VALUE…], --net user[,KEY=VALUE…] and --net none";
+const FORMS =
+  "there are --net tap=NAME[,KEY=VALUE…], --net bridge=NAME[,KEY=VALUE…], --net user[,KEY=VALUE…] and --net none";
 const KEYS = ["id", "mac", "mtu"];
-const TAP_KEYS = [...KEYS, "ip", "gateway", "dns"];
+const TAP_KEYS = [...KEYS, "queues", "ip", "gateway", "dns"];
 const USER_KEYS = [...KEYS, "tcp", "udp", "loopback"];
 /** ip= takes two. */
 const NAME_SERVERS_MAX = 2;
@@ -46,7 +49,7 @@ export function parseNetOptions(
   return [...nets.map(parseNet), ...cniFiles.map(readCniResult)];
 }
 
-/** `tap=NAME[,KEY=VALUE…]` or `user[,KEY=VALUE…]`. */
+/** `tap=NAME[,KEY=VALUE…]`, `bridge=NAME[,KEY=VALUE…]` or `user[,KEY=VALUE…]`. */
 function parseNet(value: string): NetOption {
   const words = value === "user" || value.startsWith("user,") ? `user=yes${value.slice(4)}` : value;
   const settings = words.split(",").map((setting) => {
@@ -54,10 +57,12 @@ function parseNet(value: string): NetOption {
     if (key === undefined) throw usageError(`--net ${value}: ${setting} is no KEY=VALUE`, FORMS);
     return [key, given] as const;
   });
-  const [[form, tap], ...rest] = settings;
-  if (form !== "tap" && form !== "user") throw usageError(`--net has no form ${form}`, FORMS);
+  const [[form, name], ...rest] = settings;
+  if (form !== "tap" && form !== "bridge" && form !== "user") {
+    throw usageError(`--net has no form ${form}`, FORMS);
+  }
   const said = new Map(rest);
-  const keys = form === "tap" ? TAP_KEYS : USER_KEYS;
+  const keys = form === "user" ? USER_KEYS : TAP_KEYS;
   const odd = rest.find(([key]) => !keys.includes(key));
   if (odd !== undefined) {
     throw usageError(`--net ${form} has no setting ${odd[0]}`, `there are ${keys.join("=, ")}=`);
@@ -66,14 +71,21 @@ function parseNet(value: string): NetOption {
   if (mtu !== undefined && !/^[0-9]{1,5}$/.test(mtu)) {
     throw usageError(`--net mtu= is a whole number, not ${mtu}`, "--net tap=tap0,mtu=1400");
   }
+  const queues = said.get("queues");
+  if (queues !== undefined && !/^[0-9]{1,3}$/.test(queues)) {
+    throw usageError(`--net queues= is a whole number, not ${queues}`, "--net tap=tap0,queues=2");
+  }
   const address = parseAddress(said);
   return {
     config: {
-      ...(form === "tap" ? { tap } : { user: parseUser(rest) }),
+      ...(form === "tap" ? { tap: name } : {}),
+      ...(form === "user" ? { user: parseUser(rest) } : {}),
       ...(id === undefined ? {} : { id }),
       ...(mac === undefined ? {} : { mac }),
       ...(mtu === undefined ? {} : { mtu: Number(mtu) }),
+      ...(queues === undefined ? {} : { queuePairs: Number(queues) }),
     },
+    ...(form === "bridge" ? { bridge: name } : {}),
     ...(address === undefined ? {} : { address }),
   };
 }

@@ -15,6 +15,7 @@ import { MicroVm } from "../microvm.js";
 import { type Attachment, attach } from "./attachment.js";
 import { trimWhenCalm } from "./calm.js";
 import { JsonLines } from "./json-lines.js";
+import { BridgeTaps } from "./net/bridge-taps.js";
 import { errorText, flush, Moments, Progress, timingsText } from "./report.js";
 import type { RunOptions } from "./run-options.js";
 import { type HostStreams, planWithGuest, planWithKernel, type RunPlan } from "./run-plan.js";
@@ -33,9 +34,11 @@ export async function run(options: RunOptions): Promise<number> {
   const json = options.json ? new JsonLines(process.stdout) : undefined;
   try {
     progress.start("starting the guest");
-    const plan = await planRun(options);
+    using taps = new BridgeTaps();
+    const joined = { ...options, nets: taps.join(options.nets) };
+    const plan = await planRun(joined);
     await using vm = await createMicroVm(plan);
-    return await new Run(vm, plan.mode, options, { progress, json }).toEnd();
+    return await new Run(vm, plan.mode, joined, { progress, json }).toEnd();
   } catch (error) {
     progress.stop();
     json?.write({ type: "error", error: toEstaloError(error).toRecord() });

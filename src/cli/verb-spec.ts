@@ -52,9 +52,9 @@ export const MACHINE_OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: "net",
-    value: "tap=NAME|user|none[,KEY=VALUE…]",
+    value: "tap=NAME|bridge=NAME|user|none[,KEY=VALUE…]",
     multiple: true,
-    help: "Attach a network interface. Keys: id=, mac=, mtu=; tap: ip=ADDRESS/BITS, gateway=, dns=; user: tcp=HOSTPORT:GUESTPORT, udp=. Default none.",
+    help: "Attach a network interface. Keys: id=, mac=, mtu=; tap, bridge: queues=, ip=ADDRESS/BITS, gateway=, dns=; user: tcp=HOSTPORT:GUESTPORT, udp=. Default none.",
   },
   { name: "cni", value: "FILE", multiple: true, help: "Attach the interface of a CNI result." },
   { name: "vcpus", short: "c", value: "N", help: "Virtual CPUs, 1 to 32. Default 1." },

@@ -4,6 +4,7 @@
 
 import { COMPAT_VERB, VMM_VERB } from "./firecracker-verbs.js";
 import { FLEET_VERBS } from "./fleet/verb-table.js";
+import { NET_VERB } from "./net/net-verb.js";
 import { SERVE_VERB } from "./serve-verb.js";
 import { HELP, MACHINE_OPTIONS, RECORD_OPTIONS, type VerbSpec } from "./verb-spec.js";
 
@@ -95,6 +96,7 @@ export const VERBS: readonly VerbSpec[] = [
   RUN_VERB,
   DEMO_VERB,
   DOCTOR_VERB,
+  NET_VERB,
   SERVE_VERB,
   ...FLEET_VERBS,
   VMM_VERB,

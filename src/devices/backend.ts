@@ -138,6 +138,11 @@ export interface NetBackend {
     frameBytes: Uint32Array,
     frameBuffers: Uint16Array,
   ): number;
+  /**
+   * Of one of several that share an interface: whether it takes part in receiving. Made so, but for the
+   * first, that it does not.
+   */
+  setAttached(isAttached: boolean): void;
   /** As `send` and `receive` for one frame in the host's memory; `undefined`: none waits. */
   sendBytes(frame: Uint8Array): boolean;
   receiveBytes(): Uint8Array | undefined;

@@ -150,6 +150,8 @@ export interface NativeTap {
   connect(mapping: NativeGuestMapping): void;
   /** TUN_F_* flags. */
   setOffloads(flags: number): void;
+  /** Whether this queue of several takes part in its interface. */
+  setAttached(isAttached: boolean): void;
   /** Sends chains `first` to before `end`; returns how many are done with, sent or lost. */
   send(
     addresses: Float64Array,
@@ -207,6 +209,8 @@ export interface NativeAddon {
   readonly Tap: new (
     nameOrFd: string | number,
     status: Int32Array,
+    /** Which of the interface's queues: the only one, the first, a further one. */
+    queue: 0 | 1 | 2,
   ) => NativeTap;
   readonly blockDeviceBytes: (fd: number) => number;
   /** Two ends of a Unix stream socket, for who closes them. */

@@ -6,9 +6,12 @@
 #include <climits>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "native_error.h"
 
@@ -19,7 +22,20 @@ namespace {
 constexpr int kHeaderBytes = 12;
 constexpr size_t kFrameBytesMax = 65562;
 
-int OpenTap(const std::string& name, FileDescriptor* tap) {
+/*
+ * Whether somebody has a queue of the interface: its link is up then. The kernel lets several have
+ * one of a tap with several queues. Known only while the interface is up.
+ */
+bool HasLink(const struct ifreq& named) {
+  FileDescriptor socket_fd;
+  socket_fd.Reset(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  struct ethtool_value link = {ETHTOOL_GLINK, 0};
+  struct ifreq request = named;
+  request.ifr_data = reinterpret_cast<char*>(&link);
+  return socket_fd.open() && ioctl(socket_fd.get(), SIOCETHTOOL, &request) == 0 && link.data != 0;
+}
+
+int OpenTap(const std::string& name, TapQueue queue, FileDescriptor* tap) {
   struct ifreq request = {};
   if (name.empty() || name.size() >= sizeof(request.ifr_name)) return -ENAMETOOLONG;
   // TUNSETIFF would make an interface that is not there, and leave it to nobody to configure.
@@ -27,7 +43,9 @@ int OpenTap(const std::string& name, FileDescriptor* tap) {
   tap->Reset(open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!tap->open()) return -errno;
   memcpy(request.ifr_name, name.c_str(), name.size());
+  if (queue == TapQueue::kFirst && HasLink(request)) return -EBUSY;
   request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  if (queue != TapQueue::kOnly) request.ifr_flags |= IFF_MULTI_QUEUE;
   if (ioctl(tap->get(), TUNSETIFF, &request) < 0) return -errno;
   int header = kHeaderBytes;
   if (ioctl(tap->get(), TUNSETVNETHDRSZ, &header) < 0) return -errno;
@@ -40,7 +58,8 @@ Napi::Function Tap::Define(Napi::Env env) {
   return DefineClass(
       env, "Tap",
       {InstanceAccessor<&Tap::Fd>("fd"), InstanceMethod<&Tap::Connect>("connect"),
-       InstanceMethod<&Tap::SetOffloads>("setOffloads"), InstanceMethod<&Tap::Send>("send"),
+       InstanceMethod<&Tap::SetOffloads>("setOffloads"),
+       InstanceMethod<&Tap::SetAttached>("setAttached"), InstanceMethod<&Tap::Send>("send"),
        InstanceMethod<&Tap::Receive>("receive"), InstanceMethod<&Tap::SendBytes>("sendBytes"),
        InstanceMethod<&Tap::ReceiveBytes>("receiveBytes"), InstanceMethod<&Tap::Close>("close")});
 }
@@ -54,10 +73,12 @@ Tap::Tap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Tap>(info) {
     return;
   }
   int result = 0;
-  if (info[0].IsNumber())
+  if (info[0].IsNumber()) {
     fd_.Reset(info[0].As<Napi::Number>().Int32Value());
-  else
-    result = OpenTap(info[0].As<Napi::String>().Utf8Value(), &fd_);
+  } else {
+    auto queue = static_cast<TapQueue>(info[2].As<Napi::Number>().Int32Value());
+    result = OpenTap(info[0].As<Napi::String>().Utf8Value(), queue, &fd_);
+  }
   if (result < 0) fd_.Close();
   Succeeded(info.Env(), "open tap", result);
 }
@@ -74,6 +95,14 @@ void Tap::SetOffloads(const Napi::CallbackInfo& info) {
   unsigned long flags = info[0].As<Napi::Number>().Uint32Value();
   int result = ioctl(fd_.get(), TUNSETOFFLOAD, flags);
   Succeeded(info.Env(), "TUNSETOFFLOAD", result < 0 ? -errno : 0);
+}
+
+void Tap::SetAttached(const Napi::CallbackInfo& info) {
+  struct ifreq request = {};
+  bool attach = info[0].As<Napi::Boolean>().Value();
+  request.ifr_flags = attach ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+  int result = ioctl(fd_.get(), TUNSETQUEUE, &request);
+  Succeeded(info.Env(), "TUNSETQUEUE", result < 0 ? -errno : 0);
 }
 
 void Tap::Close(const Napi::CallbackInfo&) {

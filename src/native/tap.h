@@ -20,9 +20,13 @@
 
 namespace estalo {
 
+/* Which of an interface's queues it is; the numbers are JavaScript's. */
+enum class TapQueue { kOnly = 0, kFirst = 1, kFurther = 2 };
+
 /*
- * new Tap(name or descriptor, status): status is an Int32Array of 2; each call sets [0] to the
- * frames that it lost and [1] to the errno of the last of them (0: none; EAGAIN is no loss).
+ * new Tap(name or descriptor, status, queue): status is an Int32Array of 2; each call sets [0] to
+ * the frames that it lost and [1] to the errno of the last of them (0: none; EAGAIN is no loss).
+ * queue: of a name.
  */
 class Tap : public Napi::ObjectWrap<Tap> {
 public:
@@ -43,6 +47,8 @@ private:
   void Connect(const Napi::CallbackInfo& info);
   /* setOffloads(flags): TUN_F_*. */
   void SetOffloads(const Napi::CallbackInfo& info);
+  /* setAttached(bool): whether a queue of several takes part. */
+  void SetAttached(const Napi::CallbackInfo& info);
   /* send(addresses, lengths, ends, first, end): frames done with. */
   Napi::Value Send(const Napi::CallbackInfo& info);
   /* receive(addresses, lengths, ends, first, end, mergeable, frameBytes, frameBuffers): frames. */

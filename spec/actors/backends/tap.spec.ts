@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { TapBackend } from "../../../src/actors/backends/tap.js";
+import { openTap, TapBackend } from "../../../src/actors/backends/tap.js";
 import { DeviceHost } from "../../../src/actors/device-host.js";
 import type { FrameSegments } from "../../../src/devices/backend.js";
 import * as net from "../../../src/devices/virtio/net.regs.js";
@@ -167,5 +167,61 @@ describe.skipIf(taps === undefined)("TapBackend on a pair of taps (needs root)",
     expect(() =>
       ours.receive(segments([[MIB, 100]]), 0, 1, true, frameBytes, frameBuffers),
     ).toThrow(TypeError);
+  });
+});
+
+const severalTaps = tapPair(1500, true);
+
+describe.skipIf(severalTaps === undefined)("openTap with several queues (needs root)", () => {
+  const { first, second } = severalTaps ?? { first: "", second: "" };
+  const refusal = (errno: string) =>
+    expect.objectContaining({
+      code: "ERR_ESTALO_TAP",
+      data: expect.objectContaining({ errno }),
+      hint: expect.any(String),
+    });
+
+  it("has the tap for itself, and refuses one that was made otherwise", () => {
+    const queues = openTap(first, 3);
+    expect(queues).toHaveLength(3);
+    expect(() => openTap(first, 3)).toThrow(refusal("EBUSY"));
+    for (const queue of queues) queue.close();
+    expect(() => openTap(first, 1)).toThrow(refusal("EINVAL"));
+    expect(() => openTap(second, 2)).toThrow(refusal("EINVAL"));
+    for (const queue of openTap(first, 8)) queue.close();
+    openTap(second, 1)[0].close();
+  });
+
+  it("sends by every queue, and receives by those that take part", async () => {
+    const mapping = new (native().GuestMapping)(REGIONS, false);
+    const host = new DeviceHost();
+    const [one, two] = openTap(first, 2);
+    const other = new TapBackend(second);
+    const all = [one, two, other];
+    const errors: unknown[] = [];
+    try {
+      for (const tap of all) tap.connect({ mapping, host, onError: (e) => errors.push(e) });
+      await untilForwarding(severalTaps as TapPair);
+      const options = { timeout: 20_000, interval: 5 };
+      two.setAttached(true);
+      for (const [seed, queue] of [one, two].entries()) {
+        expect(queue.sendBytes(frame(100, seed + 1))).toBe(true);
+        const got = await vi.waitUntil(() => other.receiveBytes(), options);
+        expect(content(got)).toEqual(content(frame(100, seed + 1)));
+      }
+      two.setAttached(false);
+      // Flows that would be the other queue's come by this one.
+      const seeds = [1, 2, 3, 4, 5, 6, 7, 8];
+      for (const seed of seeds) expect(other.sendBytes(frame(100, seed))).toBe(true);
+      for (const seed of seeds) {
+        const got = await vi.waitUntil(() => one.receiveBytes(), options);
+        expect(content(got)).toEqual(content(frame(100, seed)));
+      }
+      expect(two.receiveBytes()).toBeUndefined();
+      expect(errors).toEqual([]);
+    } finally {
+      for (const tap of all) tap.close();
+      mapping.close();
+    }
   });
 });

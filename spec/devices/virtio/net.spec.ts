@@ -32,7 +32,7 @@ class NetMachine extends VirtioMachine<VirtioNet> {
   constructor(options: Partial<NetOptions> = {}) {
     const memory = createMemory(MIB);
     const backend = new FakeNetBackend(memory);
-    super(memory, (host) => new VirtioNet(host, { backend, mac: MAC, ...options }));
+    super(memory, (host) => new VirtioNet(host, { backends: [backend], mac: MAC, ...options }));
     this.backend = backend;
   }
 
@@ -95,7 +95,10 @@ describe("VirtioNet offers", () => {
     const memory = createMemory(MIB);
     const backend = new FakeNetBackend(memory);
     backend.supportsOffloads = false;
-    const m = new VirtioMachine(memory, (host) => new VirtioNet(host, { backend, mac: MAC }));
+    const m = new VirtioMachine(
+      memory,
+      (host) => new VirtioNet(host, { backends: [backend], mac: MAC }),
+    );
     expect(m.offered()).toEqual(featureBits([...RING_FEATURES, 5, 15, 16]));
   });
 

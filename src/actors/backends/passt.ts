@@ -81,6 +81,9 @@ export class PasstBackend implements NetBackend {
 
   setOffloads(): void {}
 
+  /** There is one only. */
+  setAttached(): void {}
+
   send(frames: FrameSegments, first: number, end: number): number {
     let frame = first;
     for (; frame < end; frame++) {

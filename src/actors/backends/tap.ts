@@ -28,10 +28,31 @@ const HINTS: Readonly<Record<string, string>> = {
   EPERM: "it belongs to another user, or this process may not administrate the network",
   EACCES: "this user may not open /dev/net/tun",
   ENOENT: "load the module tun",
-  EINVAL: "it exists, but is no tap, or one with several queues",
+  EINVAL:
+    "it is no tap, or was made with one queue where several are asked for, or the other way: ip tuntap add NAME mode tap vnet_hdr [multi_queue]",
 };
 
-/** See the file's header. Thread: the device host's. */
+/** Which of a tap's queues one is; as src/native/tap.h numbers them. */
+const QUEUES = { only: 0, first: 1, further: 2 } as const;
+
+/** Opens a tap with as many queues, all or none; only the first of several takes part for now. Raises as one. */
+export function openTap(name: string, queues: number): TapBackend[] {
+  if (queues === 1) return [new TapBackend(name)];
+  const opened: TapBackend[] = [];
+  try {
+    while (opened.length < queues) {
+      const backend = new TapBackend(name, opened.length === 0 ? "first" : "further");
+      opened.push(backend);
+      if (opened.length > 1) backend.setAttached(false);
+    }
+    return opened;
+  } catch (error) {
+    for (const backend of opened) backend.close();
+    throw error;
+  }
+}
+
+/** A tap, or one queue of it. See the file's header. Thread: the device host's. */
 export class TapBackend implements NetBackend {
   readonly supportsOffloads = true;
   sendErrors = 0;
@@ -47,10 +68,10 @@ export class TapBackend implements NetBackend {
   #tryAgain: NodeJS.Timeout | undefined;
 
   /** Opens an existing tap; raises ERR_ESTALO_TAP (`data`: operation, object, errno) when that cannot be. */
-  constructor(name: string) {
+  constructor(name: string, queue: keyof typeof QUEUES = "only") {
     this.#name = name;
     try {
-      this.#tap = new (native().Tap)(name, this.#status);
+      this.#tap = new (native().Tap)(name, this.#status, QUEUES[queue]);
     } catch (error) {
       throw tapError(name, error);
     }
@@ -75,6 +96,14 @@ export class TapBackend implements NetBackend {
       this.#tap.setOffloads(flags);
     } catch (error) {
       throw hostError("set offloads of tap", this.#name, error, "ERR_ESTALO_TAP");
+    }
+  }
+
+  setAttached(isAttached: boolean): void {
+    try {
+      this.#tap.setAttached(isAttached);
+    } catch (error) {
+      throw hostError("attach queue of tap", this.#name, error, "ERR_ESTALO_TAP");
     }
   }
 
@@ -133,6 +162,6 @@ export class TapBackend implements NetBackend {
 }
 
 function tapError(name: string, error: unknown): EstaloError {
-  const hint = HINTS[(error as NodeJS.ErrnoException).code ?? ""]?.replace("NAME", name);
+  const hint = HINTS[(error as NodeJS.ErrnoException).code ?? ""]?.replaceAll("NAME", name);
   return hostError("open tap", name, error, "ERR_ESTALO_TAP", hint);
 }

@@ -13,7 +13,7 @@ import {
 import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import { VCPU_COUNT_MAX } from "../../boot/layout.js";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../../boot/memory-map.js";
-import { MTU_MAX, MTU_MIN } from "../../devices/virtio/net.regs.js";
+import { MTU_MAX, MTU_MIN, PAIRS_MAX } from "../../devices/virtio/net.regs.js";
 import { GUEST_CID_MAX, GUEST_CID_MIN } from "../../devices/virtio/vsock.regs.js";
 import type { DeepReadonly, Holds, Same } from "./schema-types.js";
 
@@ -134,6 +134,14 @@ export const NetworkInterface = Type.Object(
       }),
     ),
     mtu: Type.Optional(Type.Integer({ minimum: MTU_MIN, maximum: MTU_MAX })),
+    queuePairs: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: PAIRS_MAX,
+        description:
+          "Pairs of queues, no more than vCPUs; more than one needs a tap with several queues. Default: 1.",
+      }),
+    ),
     rxRateLimiter: Type.Optional(RateLimiter),
     txRateLimiter: Type.Optional(RateLimiter),
   },

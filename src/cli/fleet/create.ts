@@ -38,6 +38,12 @@ export async function runDetached(call: FleetCall): Promise<number> {
 
 async function make({ client, parsed, isJson }: FleetCall, start: boolean): Promise<number> {
   const options = runOptions(parsed);
+  if (options.nets.some(({ bridge }) => bridge !== undefined)) {
+    throw usageError(
+      "--net bridge= is for a microVM that lives in the command, not on a server",
+      "on the server's host: estalo net tap, and --net tap=NAME",
+    );
+  }
   const record: MicrovmSpec = {
     ...(options.name === undefined ? {} : { name: options.name }),
     labels: labelsOf(parsed),

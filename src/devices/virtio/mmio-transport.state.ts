@@ -5,7 +5,7 @@
  *     word  9 …             what the driver chose    front; cleared by whoever completes a reset
  *     STATUS, INTERRUPT_STATUS                       both, by Atomics only
  *     RESET_REQUESTED       front    RESET_ACKNOWLEDGED   back
- *     queue 0 … queue 7     `QUEUE_WORDS` each: maximum by the back, the rest by the front
+ *     queue 0 … queue 16    `QUEUE_WORDS` each: maximum by the back, the rest by the front
  *     configuration         two copies of 256 bytes; the generation's low bit names the current one
  *
  * A change of configuration writes the other copy and then bumps the generation: a driver that
@@ -14,8 +14,8 @@
 import { FIRST_STATE_WORD } from "../device.js";
 import { CONFIG_BYTES } from "./mmio-transport.regs.js";
 
-/** Most queues a device may have. */
-export const MAX_QUEUES = 8;
+/** Most queues a device may have: eight pairs and a control queue, of a network device. */
+export const MAX_QUEUES = 17;
 
 export const DEVICE_TYPE_WORD = FIRST_STATE_WORD;
 export const OFFERED_LOW_WORD = FIRST_STATE_WORD + 1;

@@ -5,6 +5,7 @@
  * Buffers are taken from the queue ahead of the frames. With MRG_RXBUF a frame fills as many of them as it
  * needs, in order, so what is left is always the last that were taken and can be given back.
  */
+import type { NetBackend } from "../backend.js";
 import type { RateLimiter } from "../rate-limiter.js";
 import { ChainTable } from "./chain-table.js";
 import * as regs from "./net.regs.js";
@@ -20,6 +21,7 @@ const INJECTED_MAX = 256;
 /** See the file's header. */
 export class NetReceiver {
   readonly #net: NetShared;
+  readonly #backend: NetBackend;
   readonly #limiter: RateLimiter | undefined;
   readonly #chain: DescriptorChain;
   readonly #table: ChainTable;
@@ -36,8 +38,14 @@ export class NetReceiver {
   #parked = 0;
   #parkedEnd = 0;
 
-  constructor(net: NetShared, queueSize: number, limiter: RateLimiter | undefined) {
+  constructor(
+    net: NetShared,
+    backend: NetBackend,
+    queueSize: number,
+    limiter: RateLimiter | undefined,
+  ) {
     this.#net = net;
+    this.#backend = backend;
     this.#limiter = limiter;
     this.#chain = new DescriptorChain(queueSize);
     this.#table = new ChainTable(queueSize, 4 * queueSize);
@@ -73,7 +81,7 @@ export class NetReceiver {
     try {
       this.#giveAll(queue);
     } finally {
-      if (queue.publish()) this.#net.host.interruptQueue(regs.RECEIVE_QUEUE);
+      if (queue.publish()) this.#net.host.interruptQueue(queue.index);
     }
   }
 
@@ -97,10 +105,10 @@ export class NetReceiver {
       if (!this.#hasRoom(queue)) return;
       if (!this.#giveInjected(queue)) continue;
       if (budget <= 0) {
-        this.#net.host.deferQueue(regs.RECEIVE_QUEUE);
+        this.#net.host.deferQueue(queue.index);
         return;
       }
-      const frames = this.#receive();
+      const frames = this.#receive(queue);
       if (frames === 0) return;
       budget -= frames;
     }
@@ -170,8 +178,9 @@ export class NetReceiver {
   }
 
   /** Has the backend fill buffers; returns the number of frames, which are parked then. */
-  #receive(): number {
-    const { backend, metrics, detour, isLinkUp } = this.#net;
+  #receive(queue: VirtQueue): number {
+    const { metrics, detour, isLinkUp } = this.#net;
+    const backend = this.#backend;
     const failed = backend.receiveErrors;
     let frames = 0;
     if (detour?.receive !== undefined || !isLinkUp) {
@@ -187,16 +196,16 @@ export class NetReceiver {
     metrics.rx_fails += lost;
     if (frames > 0) metrics.rx_count++;
     // Only lost ones: there may be more behind them, of which nobody tells again.
-    else if (lost > 0) this.#net.host.deferQueue(regs.RECEIVE_QUEUE);
+    else if (lost > 0) this.#net.host.deferQueue(queue.index);
     return frames;
   }
 
   /** Frames that somebody looks at, or that nobody gets: one by one through the host's memory. */
   #receiveThroughHost(): number {
-    const { backend, metrics, detour, isLinkUp } = this.#net;
+    const { metrics, detour, isLinkUp } = this.#net;
     let frames = 0;
     while (frames < BATCH && this.#injected.length < INJECTED_MAX) {
-      const frame = backend.receiveBytes();
+      const frame = this.#backend.receiveBytes();
       if (frame === undefined) break;
       frames++;
       const content = frame.subarray(regs.HEADER_BYTES);

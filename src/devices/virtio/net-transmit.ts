@@ -11,10 +11,9 @@ import type { NetMetrics } from "./net.state.js";
 import { isSpoofed, START_BYTES } from "./net-frames.js";
 import { DescriptorChain, type VirtQueue } from "./queue.js";
 
-/** What both halves of a device share. */
+/** What the halves of all pairs of a device share. */
 export interface NetShared {
   readonly host: VirtioHost;
-  readonly backend: NetBackend;
   readonly metrics: NetMetrics;
   readonly mac: Uint8Array;
   isLinkUp: boolean;
@@ -23,6 +22,9 @@ export interface NetShared {
 
 /** See the file's header. */
 export class NetTransmitter {
+  /** Where frames go; another one for a pair that its driver does not use (any more). */
+  backend: NetBackend;
+
   readonly #net: NetShared;
   readonly #limiter: RateLimiter | undefined;
   readonly #chain: DescriptorChain;
@@ -33,8 +35,14 @@ export class NetTransmitter {
   /** The limiter refused the frame that is next. */
   #isThrottled = false;
 
-  constructor(net: NetShared, queueSize: number, limiter: RateLimiter | undefined) {
+  constructor(
+    net: NetShared,
+    backend: NetBackend,
+    queueSize: number,
+    limiter: RateLimiter | undefined,
+  ) {
     this.#net = net;
+    this.backend = backend;
     this.#limiter = limiter;
     this.#chain = new DescriptorChain(queueSize);
     this.#table = new ChainTable(queueSize, 2 * queueSize);
@@ -52,7 +60,7 @@ export class NetTransmitter {
     try {
       this.#takeAll(queue);
     } finally {
-      if (queue.publish()) this.#net.host.interruptQueue(regs.TRANSMIT_QUEUE);
+      if (queue.publish()) this.#net.host.interruptQueue(queue.index);
     }
   }
 
@@ -77,7 +85,7 @@ export class NetTransmitter {
       }
       if (budget === 0) {
         metrics.tx_remaining_reqs_count++;
-        host.deferQueue(regs.TRANSMIT_QUEUE);
+        host.deferQueue(queue.index);
         return;
       }
     } while (queue.enableNotifications());
@@ -146,7 +154,8 @@ export class NetTransmitter {
   #send(queue: VirtQueue): boolean {
     const table = this.#table;
     if (table.count === 0) return true;
-    const { backend, metrics } = this.#net;
+    const { metrics } = this.#net;
+    const { backend } = this;
     const failed = backend.sendErrors;
     const done = backend.send(table, table.first, table.end);
     metrics.tx_fails += backend.sendErrors - failed;

@@ -21,10 +21,30 @@ export const FEATURE_MTU_BIT = 3;
 export const FEATURE_MAC_BIT = 5;
 export const FEATURE_MRG_RXBUF_BIT = 15;
 export const FEATURE_STATUS_BIT = 16;
+export const FEATURE_CTRL_VQ_BIT = 17;
+export const FEATURE_MQ_BIT = 22;
 
-/** Queues of the one pair: the driver receives from the first and transmits to the second. */
+/**
+ * Queues of the first pair: the driver receives from the first and transmits to the second. The other pairs
+ * follow, and after the last of them the control queue (VirtIO 1.2 § 5.1.2); after the first pair, where the
+ * driver has not taken MQ.
+ */
 export const RECEIVE_QUEUE = 0;
 export const TRANSMIT_QUEUE = 1;
+export const QUEUES_OF_PAIR = 2;
+/** The control queue of a driver without MQ. */
+export const SINGLE_CONTROL_QUEUE = 2;
+/** Most pairs: what the transport's words have room for. */
+export const PAIRS_MAX = 8;
+
+/** A command on the control queue, VirtIO 1.2 § 5.1.6.5: u8 class, u8 command, what it needs | u8 answer. */
+export const CONTROL_HEADER_BYTES = 2;
+export const CONTROL_CLASS_MQ = 4;
+export const CONTROL_MQ_PAIRS_SET = 0;
+/** u16: pairs from now on. */
+export const CONTROL_PAIRS_BYTES = 2;
+export const CONTROL_OK = 0;
+export const CONTROL_ERROR = 1;
 
 /** Configuration space, VirtIO 1.2 § 5.1.4; all RO and little-endian. u8[6]. */
 export const CONFIG_MAC_OFFSET = 0x00;

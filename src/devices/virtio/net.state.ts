@@ -27,6 +27,9 @@ export interface NetMetrics {
   tx_rate_limiter_throttled: number;
   tx_spoofed_mac_count: number;
   tx_remaining_reqs_count: number;
+  /** Commands on the control queue, and those of them that were refused: no counters of Firecracker's. */
+  control_count: number;
+  control_fails: number;
 }
 
 export function createNetMetrics(): NetMetrics {
@@ -51,6 +54,8 @@ export function createNetMetrics(): NetMetrics {
     tx_rate_limiter_throttled: 0,
     tx_spoofed_mac_count: 0,
     tx_remaining_reqs_count: 0,
+    control_count: 0,
+    control_fails: 0,
   };
 }
 
@@ -62,4 +67,7 @@ export interface NetState {
   readonly isLinkUp: boolean;
   /** Whether offloads were offered. */
   readonly offloads: boolean;
+  /** Pairs of queues, and those that the driver uses. */
+  readonly pairs: number;
+  readonly activePairs: number;
 }
