@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { openTap, TapBackend } from "../../../src/actors/backends/tap.js";
 import { DeviceHost } from "../../../src/actors/device-host.js";
@@ -225,3 +226,44 @@ describe.skipIf(severalTaps === undefined)("openTap with several queues (needs r
     }
   });
 });
+
+describe.skipIf(severalTaps === undefined)(
+  "a tap that is removed while it is open (needs root)",
+  () => {
+    it("is told once, then takes what is sent as lost and gives nothing", async () => {
+      const name = `esg${process.pid % 1_000_000}`;
+      execFileSync("ip", ["tuntap", "add", name, "mode", "tap", "vnet_hdr"]);
+      execFileSync("ip", ["link", "set", name, "up"]);
+      const mapping = new (native().GuestMapping)(REGIONS, false);
+      const errors: unknown[] = [];
+      const tap = new TapBackend(name);
+      const table = segments([[1000, 2000]]);
+      const receive = () => tap.receive(table, 0, 1, true, frameBytes, frameBuffers);
+      let calls = 0;
+      const [frameBytes, frameBuffers] = [new Uint32Array(64), new Uint16Array(64)];
+      try {
+        tap.connect({ mapping, host: new DeviceHost(), onError: (error) => errors.push(error) });
+        tap.onReadable = () => {
+          calls++;
+          while (receive() > 0);
+        };
+        execFileSync("ip", ["link", "delete", name]);
+        await vi.waitUntil(() => errors.length > 0, { timeout: 20_000, interval: 5 });
+        expect(errors).toEqual([
+          expect.objectContaining({ code: "ERR_ESTALO_TAP", message: `read tap ${name}: EBADFD` }),
+        ]);
+        const woken = calls;
+        expect(receive()).toBe(0);
+        expect(tap.receiveBytes()).toBeUndefined();
+        expect(tap.send(table, 0, 1)).toBe(1);
+        expect(tap.sendErrors).toBe(1);
+        tap.setOffloads(0);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        expect([calls, errors.length]).toEqual([woken, 1]);
+      } finally {
+        tap.close();
+        mapping.close();
+      }
+    });
+  },
+);

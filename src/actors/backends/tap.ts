@@ -4,7 +4,7 @@
  */
 import type { FrameSegments, NetBackend } from "../../devices/backend.js";
 import * as net from "../../devices/virtio/net.regs.js";
-import { type EstaloError, hostError } from "../../errors.js";
+import { EstaloError, hostError } from "../../errors.js";
 import { type NativeTap, native } from "../../native/binding.js";
 import type { DeviceSurroundings } from "../device-family.js";
 import type { Watch } from "../device-host.js";
@@ -20,6 +20,8 @@ const TRY_AGAIN_MS = 1;
 /** Words that a native call reports in. */
 const LOST = 0;
 const ERRNO = 1;
+/** The interface has been removed: errno of every call from then on. */
+const EBADFD = 77;
 
 /** What is wrong, by errno, in the words of who set the interface up. */
 const HINTS: Readonly<Record<string, string>> = {
@@ -66,6 +68,8 @@ export class TapBackend implements NetBackend {
   readonly #frame = new Uint8Array(net.FRAME_BYTES_MAX);
   #watch: Watch | undefined;
   #tryAgain: NodeJS.Timeout | undefined;
+  /** The interface has been removed, which was told: what is sent is lost, and nothing comes any more. */
+  #isGone = false;
 
   /** Opens an existing tap; raises ERR_ESTALO_TAP (`data`: operation, object, errno) when that cannot be. */
   constructor(name: string, queue: keyof typeof QUEUES = "only") {
@@ -92,6 +96,7 @@ export class TapBackend implements NetBackend {
       if (has(net.FEATURE_GUEST_TSO6_BIT)) flags |= TUN_F_TSO6;
       if (has(net.FEATURE_GUEST_UFO_BIT)) flags |= TUN_F_UFO;
     }
+    if (this.#isGone) return;
     try {
       this.#tap.setOffloads(flags);
     } catch (error) {
@@ -100,6 +105,7 @@ export class TapBackend implements NetBackend {
   }
 
   setAttached(isAttached: boolean): void {
+    if (this.#isGone) return;
     try {
       this.#tap.setAttached(isAttached);
     } catch (error) {
@@ -123,10 +129,11 @@ export class TapBackend implements NetBackend {
     frameBytes: Uint32Array,
     frameBuffers: Uint16Array,
   ): number {
+    if (this.#isGone) return 0;
     const { addresses, lengths, ends } = buffers;
     // biome-ignore format: eight arguments, so that nothing is allocated for a batch
     const frames = this.#tap.receive(addresses, lengths, ends, first, end, mergeable, frameBytes, frameBuffers);
-    this.receiveErrors += this.#status[LOST];
+    this.#countReceiveErrors();
     return frames;
   }
 
@@ -137,8 +144,9 @@ export class TapBackend implements NetBackend {
   }
 
   receiveBytes(): Uint8Array | undefined {
+    if (this.#isGone) return undefined;
     const bytes = this.#tap.receiveBytes(this.#frame);
-    this.receiveErrors += this.#status[LOST];
+    this.#countReceiveErrors();
     return bytes === 0 ? undefined : this.#frame.slice(0, bytes);
   }
 
@@ -151,6 +159,18 @@ export class TapBackend implements NetBackend {
     clearTimeout(this.#tryAgain);
     this.#watch?.close();
     this.#tap.close();
+  }
+
+  /** Raises ERR_ESTALO_TAP, once, when the interface is found to be gone: its device fails, others go on. */
+  #countReceiveErrors(): void {
+    if (this.#status[ERRNO] === EBADFD) {
+      this.#isGone = true;
+      throw new EstaloError("ERR_ESTALO_TAP", `read tap ${this.#name}: EBADFD`, {
+        data: { operation: "read tap", object: this.#name, errno: "EBADFD" },
+        hint: "somebody has removed the interface",
+      });
+    }
+    this.receiveErrors += this.#status[LOST];
   }
 
   #waitForRoom(): void {
