@@ -14,7 +14,7 @@ import { alternate, compare, type Measure, type MeasureKind } from "./harness.js
 import { type GuestDevices, guestCommand, type MonitorName } from "./monitors.js";
 
 /** How long a run may take beside its measure. */
-const START_MS = 20_000;
+const START_MS = 60_000;
 const VCPU_THREAD = /^(fc_vcpu \d+|CPU \d+\/KVM)$/;
 
 /** What a run moved. */

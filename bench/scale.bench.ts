@@ -52,7 +52,14 @@ async function qemus(count: number, vcpus: number, operations: number): Promise<
     spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] }),
   );
   try {
-    await Promise.all(idle.map((child) => once(child.stdout, "data")));
+    const ended = idle.map(async (child) => {
+      const [code] = await once(child, "exit");
+      throw new Error(`an idle QEMU ended with ${code}`);
+    });
+    // They all end below, when nobody waits for that any more.
+    for (const one of ended) one.catch(() => {});
+    const allSaid = Promise.all(idle.map((child) => once(child.stdout, "data")));
+    await Promise.race([allSaid, ...ended]);
     const exits = await runJob("qemu microvm", `bench=mmio-write n=${operations}`, { vcpus });
     const doorbells = await runJob("qemu microvm", `bench=queue n=${operations}`, { vcpus });
     const us = (report: GuestReport) => report.ticks.p50 / tscPerUs();

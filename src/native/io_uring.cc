@@ -22,6 +22,10 @@ IoUring::IoUring(const Napi::CallbackInfo& info) : Napi::ObjectWrap<IoUring>(inf
                                    info[2].As<Napi::Number>().Int32Value());
   commands_ = Napi::Persistent(info[3].As<Napi::Float64Array>());
   completions_ = Napi::Persistent(info[4].As<Napi::Int32Array>());
+  words_ = commands_.Value().Data();
+  word_count_ = commands_.Value().ElementLength();
+  pairs_ = completions_.Value().Data();
+  pair_count_ = static_cast<uint32_t>(completions_.Value().ElementLength() / 2);
   Succeeded(info.Env(), "io_uring_setup", result);
 }
 
@@ -71,9 +75,9 @@ size_t IoUring::Prepare(Napi::Env env, const double* words, size_t available) {
 
 Napi::Value IoUring::Submit(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  const double* words = commands_.Value().Data();
+  const double* words = words_;
   size_t left = info[0].As<Napi::Number>().Uint32Value();
-  if (ring_ == nullptr || left > commands_.Value().ElementLength()) {
+  if (ring_ == nullptr || left > word_count_) {
     ThrowBug(env, "the ring is closed, or the command stream is shorter than that");
     return {};
   }
@@ -90,9 +94,7 @@ Napi::Value IoUring::Submit(const Napi::CallbackInfo& info) {
 
 Napi::Value IoUring::Reap(const Napi::CallbackInfo& info) {
   if (ring_ == nullptr) return Napi::Number::New(info.Env(), 0);
-  Napi::Int32Array pairs = completions_.Value();
-  int filled =
-      estalo_uring_reap(ring_, pairs.Data(), static_cast<uint32_t>(pairs.ElementLength() / 2));
+  int filled = estalo_uring_reap(ring_, pairs_, pair_count_);
   return Napi::Number::New(info.Env(), filled);
 }
 

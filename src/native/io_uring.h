@@ -41,6 +41,11 @@ private:
   struct estalo_uring* ring_ = nullptr;
   Napi::Reference<Napi::Float64Array> commands_;
   Napi::Reference<Napi::Int32Array> completions_;
+  // What they hold, which stays where it is: asking for it costs as much as the rest of a call.
+  const double* words_ = nullptr;
+  size_t word_count_ = 0;
+  int32_t* pairs_ = nullptr;
+  uint32_t pair_count_ = 0;
   std::vector<struct iovec> segments_;
 };
 

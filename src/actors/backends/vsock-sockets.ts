@@ -30,7 +30,10 @@ export interface VsockSocketMetrics {
 /** Everything that a socket and a connection tell each other. */
 function join(socket: Socket, connection: () => VsockConnection | undefined): VsockEnd {
   socket.on("data", (bytes) => {
-    if (connection()?.write(Uint8Array.from(bytes as Uint8Array)) === false) socket.pause();
+    // A plain view of what the socket has read, which is nobody else's.
+    const { buffer, byteOffset, length } = bytes as Uint8Array;
+    const view = new Uint8Array(buffer, byteOffset, length);
+    if (connection()?.write(view) === false) socket.pause();
   });
   socket.on("end", () => connection()?.end());
   socket.on("error", () => connection()?.destroy());

@@ -374,7 +374,7 @@ export class VirtioBlock implements VirtioBack {
   #endBatch(): void {
     this.#submitAll();
     if (this.#queue?.publish()) this.#host.interruptQueue(REQUEST_QUEUE);
-    if (this.#flights.count === 0) {
+    if (this.#flights.count === 0 && this.#idleWaiters.length > 0) {
       for (const wake of this.#idleWaiters.splice(0)) wake();
     }
     this.#resumeStalled();
