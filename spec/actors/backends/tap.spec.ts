@@ -267,3 +267,17 @@ describe.skipIf(severalTaps === undefined)(
     });
   },
 );
+
+describe.skipIf(severalTaps === undefined)("queues of a tap that is removed (needs root)", () => {
+  it("can be detached, as at every reset, and not attached", () => {
+    const name = `esh${process.pid % 1_000_000}`;
+    execFileSync("ip", ["tuntap", "add", name, "mode", "tap", "vnet_hdr", "multi_queue"]);
+    const queues = openTap(name, 2);
+    execFileSync("ip", ["link", "delete", name]);
+    queues[1].setAttached(false);
+    expect(() => queues[1].setAttached(true)).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_TAP" }),
+    );
+    for (const queue of queues) queue.close();
+  });
+});

@@ -109,6 +109,8 @@ export class TapBackend implements NetBackend {
     try {
       this.#tap.setAttached(isAttached);
     } catch (error) {
+      // A queue of an interface that is gone takes part no more.
+      if (!isAttached) return;
       throw hostError("attach queue of tap", this.#name, error, "ERR_ESTALO_TAP");
     }
   }
