@@ -10,6 +10,7 @@ export type { ExecOptions, ExecResult, GuestProcess } from "./actors/agent/proce
 export type { FileInfo, FileKind, GuestHealth } from "./actors/agent/protocol.js";
 
 export type { BalloonAmounts, BalloonReport } from "./actors/balloon-family.js";
+export type { DriveRequest } from "./actors/block-middleware.js";
 export type {
   CacheType,
   CpuTemplateConfig,
@@ -35,6 +36,7 @@ export type { MmdsConfig } from "./actors/config-mmds.js";
 export type { NetworkInterfaceChange, NetworkInterfaceConfig } from "./actors/config-net.js";
 export type { PmemChange, PmemConfig } from "./actors/config-pmem.js";
 export type { VsockConfig } from "./actors/config-vsock.js";
+export type { SerialBytes } from "./actors/console.js";
 export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
 export type { EventJournal, FleetListener } from "./actors/event-journal.js";
 export {
@@ -81,8 +83,11 @@ export {
 } from "./actors/memory-pressure.js";
 export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 export type { Metadata } from "./actors/metadata-store.js";
+export type { Middleware, MiddlewareMetrics, Next } from "./actors/middleware.js";
+export type { Direction, NetFrame, NetMiddlewareOptions } from "./actors/net-middleware.js";
 export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 export type { Timings } from "./actors/timings.js";
+export type { VsockConnect } from "./actors/vsock-family.js";
 export type { VsockStream } from "./actors/vsock-stream.js";
 export type { BusDevice, BusDeviceDefinition, BusDeviceMetrics } from "./devices/mailbox-back.js";
 export type { RateLimiterConfig, TokenBucketConfig } from "./devices/rate-limiter.js";

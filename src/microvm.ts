@@ -7,6 +7,7 @@ import type { GuestFiles } from "./actors/agent/files.js";
 import type { GuestAgent } from "./actors/agent/guest-agent.js";
 import type { ExecOptions, GuestProcess } from "./actors/agent/process.js";
 import type { BalloonFamily } from "./actors/balloon-family.js";
+import type { DriveRequest } from "./actors/block-middleware.js";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/config.js";
 import type { NetworkInterfaceChange } from "./actors/config-net.js";
 import type { PmemChange } from "./actors/config-pmem.js";
@@ -21,8 +22,11 @@ import type { MemoryHotplugFamily } from "./actors/memory-hotplug.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./actors/messages.js";
 import type { MetadataStore } from "./actors/metadata-store.js";
 import { MicrovmSupervisor } from "./actors/microvm-supervisor.js";
+import type { MiddlewareChain } from "./actors/middleware.js";
+import type { NetMiddleware } from "./actors/net-middleware.js";
 import type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
 import type { Timings } from "./actors/timings.js";
+import type { VsockConnect } from "./actors/vsock-family.js";
 import type { VsockStream } from "./actors/vsock-stream.js";
 import type { TraceReader } from "./native/trace-ring.js";
 
@@ -107,7 +111,10 @@ export class MicroVm implements AsyncDisposable {
   }
 
   /** The guest's serial port. */
-  get console(): Pick<Console, "read" | "history" | "send" | "holdOutput"> {
+  get console(): Pick<
+    Console,
+    "read" | "history" | "send" | "holdOutput" | "use" | "middlewareMetrics"
+  > {
     return this.#supervisor.console;
   }
 
@@ -274,6 +281,24 @@ export class MicroVm implements AsyncDisposable {
    */
   get metadata(): Pick<MetadataStore, "get" | "put" | "patch"> {
     return this.#supervisor.devices.requireMetadata().data;
+  }
+
+  /** Functions in the way of network frames: `net.use((frame, next) => …)`. */
+  get net(): Pick<NetMiddleware, "use"> {
+    return this.#supervisor.devices.net;
+  }
+
+  /** Functions in the way of the drives' requests: `drives.use((request, next) => …)`. */
+  get drives(): Pick<MiddlewareChain<DriveRequest>, "use"> {
+    return this.#supervisor.devices.drives.middleware;
+  }
+
+  /**
+   * Functions in the way of the guest's vsock connections: `vsock.use((connect, next) => …)`. Its getter raises
+   * ERR_ESTALO_STATE without a vsock device.
+   */
+  get vsock(): Pick<MiddlewareChain<VsockConnect>, "use"> {
+    return this.#supervisor.devices.requireVsock().middleware;
   }
 
   /** The memory balloon. Its getter raises ERR_ESTALO_STATE for a microVM without one. */

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Console } from "../../src/actors/console.js";
 import { KIB } from "../../src/units.js";
 
@@ -194,5 +194,51 @@ describe("Console input", () => {
     expect(await isDone(waiting)).toBe(true);
     expect(await isDone(console.send(bytes("too late")))).toBe(true);
     expect(() => console.pump()).not.toThrow();
+  });
+});
+
+describe("Console with functions in the way", () => {
+  it("keeps the order of what they let through, each way, and goes on without them", async () => {
+    const reports: string[] = [];
+    const console = new Console((where) => reports.push(where));
+    const pushed: string[] = [];
+    console.connect({ push: (bytes) => pushed.push(text(bytes)) && bytes.length, drain: () => {} });
+    const remove = console.use(async (serial, next) => {
+      if (text(serial.bytes) === "slow") await new Promise((resolve) => setTimeout(resolve, 5));
+      if (text(serial.bytes) === "drop") return;
+      if (text(serial.bytes) === "throw") throw new Error("own bug");
+      serial.bytes = Buffer.from(`${serial.direction[0]}:${text(serial.bytes)} `);
+      await next();
+    });
+    for (const word of ["slow", "drop", "throw", "fast"]) console.write(Buffer.from(word));
+    const sent = console.send(Buffer.from("in"));
+    remove();
+    console.write(Buffer.from("behind"));
+    await sent;
+    expect(pushed).toEqual(["t:in "]);
+    await vi.waitFor(() => expect(text(console.history())).toContain("behind"));
+    expect(text(console.history())).toBe("f:slow f:fast behind");
+    console.write(Buffer.from("!"));
+    expect(text(console.history())).toMatch(/behind!$/);
+    expect(reports).toEqual(["serial middleware"]);
+  });
+
+  it("makes the guest wait while they hold too much", async () => {
+    const console = new Console();
+    let drains = 0;
+    console.connect({ push: () => 0, drain: () => drains++ });
+    let go: () => void = () => {};
+    console.use(async (_serial, next) => {
+      await new Promise<void>((resolve) => {
+        go = resolve;
+      });
+      await next();
+    });
+    expect(console.write(new Uint8Array(1024))).toBe(true);
+    expect(console.write(new Uint8Array(63 * 1024))).toBe(false);
+    await new Promise((resolve) => setImmediate(resolve));
+    go();
+    await vi.waitFor(() => expect(drains).toBe(1));
+    expect(console.write(new Uint8Array(1))).toBe(true);
   });
 });

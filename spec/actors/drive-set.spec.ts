@@ -246,6 +246,30 @@ describe("DriveSet", () => {
       set.close();
     });
 
+    it("lets functions see requests from the next idle moment on, until they are gone", async () => {
+      const { set, machine, offerRead, answered, read } = running(ioEngine);
+      for (let slot = 0; slot < 8; slot++) offerRead(slot, slot);
+      machine.kick();
+      const seen: string[] = [];
+      const remove = set.middleware.use(async ({ drive, operation }, next) => {
+        seen.push(`${operation} ${drive}`);
+        await next();
+      });
+      await answered(8);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      expect(await read()).toBe("a");
+      expect(seen.at(-1)).toBe("read a");
+      await set.replace("a", file("b"));
+      expect(await read()).toBe("b");
+      const { length } = seen;
+      remove();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      expect(await read()).toBe("b");
+      expect(seen.length).toBe(length);
+      expect(machine.device.metrics.update_count).toBe(1);
+      set.close();
+    });
+
     it("leaves the drive as it was when the new file is not there", async () => {
       const { set, read } = running(ioEngine);
       await expect(set.replace("a", join(folder, "missing"))).rejects.toMatchObject({

@@ -36,8 +36,9 @@ class PlayedDevice {
     this.onFrame?.(frame);
   }
 
-  transmit(frame: Uint8Array): boolean | undefined {
-    return this.detours[0].transmit?.(frame.subarray(0, 64), frame.length, () => frame.slice());
+  transmit(frame: Uint8Array): boolean | "charged" | undefined {
+    const copy = () => frame.slice();
+    return this.detours[0].transmit?.(frame.subarray(0, 64), frame.length, copy, copy);
   }
 }
 

@@ -94,6 +94,28 @@ describe("VsockFamily for this process", () => {
     expect(m.operations()).toEqual([regs.RESET]);
   });
 
+  it("asks functions before it takes the guest's connections", async () => {
+    const { family, m } = started();
+    const taken: number[] = [];
+    for (const port of [80, 81]) family.listen(port, () => taken.push(port));
+    const remove = family.middleware.use(async ({ port, guestPort }, next) => {
+      await Promise.resolve();
+      if (port === 80 && guestPort === 1) await next();
+    });
+    m.send({ operation: regs.REQUEST, hostPort: 80, guestPort: 1 });
+    m.send({ operation: regs.REQUEST, hostPort: 81, guestPort: 1 });
+    m.send({ operation: regs.REQUEST, hostPort: 80, guestPort: 2 });
+    // The guest gives up before its function has decided.
+    m.send({ operation: regs.RESET, hostPort: 80, guestPort: 2 });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(taken).toEqual([80]);
+    expect(m.operations().filter((operation) => operation === regs.RESPONSE).length).toBe(1);
+    remove();
+    m.send({ operation: regs.REQUEST, hostPort: 81, guestPort: 3 });
+    expect(taken).toEqual([80, 81]);
+    expect(family.middleware.metrics).toMatchObject({ seen: 3, passed: 1, kept: 2 });
+  });
+
   it("makes a fast writer wait for the guest, and a fast guest for the reader", async () => {
     const it = started();
     const { stream, ports } = await opened(it);

@@ -7,6 +7,12 @@
  * from the serial port, whose transmitter then makes the guest wait, and nothing is lost.
  */
 import type { ByteSink } from "../devices/backend.js";
+import {
+  type Middleware,
+  MiddlewareChain,
+  type MiddlewareMetrics,
+  type MiddlewareReporter,
+} from "./middleware.js";
 
 /** Bytes of output kept for who looks later. */
 const HISTORY_BYTES_MAX = 64 * 1024;
@@ -17,8 +23,21 @@ export interface SerialPort {
   drain(): void;
 }
 
+/** Bytes on their way from or to the guest. */
+export interface SerialBytes {
+  readonly direction: "from-guest" | "to-guest";
+  /** To change them, change these or put others in their place. */
+  bytes: Uint8Array;
+}
+
 /** The host's end of the guest's serial port. */
 export class Console implements ByteSink {
+  readonly #chain: MiddlewareChain<SerialBytes>;
+  /** Output and input go through functions in order, each a chunk at a time. */
+  #turn = { "from-guest": Promise.resolve(), "to-guest": Promise.resolve() };
+  /** Bytes of output that functions have. */
+  #filteringBytes = 0;
+
   #readers: readonly { readonly take: (bytes: Uint8Array) => void }[] = [];
   readonly #history: Uint8Array[] = [];
   #historyBytes = 0;
@@ -28,6 +47,23 @@ export class Console implements ByteSink {
   #pumping = false;
   #closed = false;
 
+  constructor(report: MiddlewareReporter = () => {}) {
+    this.#chain = new MiddlewareChain("serial", Number.POSITIVE_INFINITY, report);
+  }
+
+  /**
+   * Installs a function in the way of the serial port's bytes, both ways, behind those that are there; the
+   * returned function takes it out. Bytes whose function does not call `next`, or throws, are lost. While a
+   * function waits, those behind wait too, and with 64 KiB of output the guest.
+   */
+  use(middleware: Middleware<SerialBytes>): () => void {
+    return this.#chain.use(middleware);
+  }
+
+  get middlewareMetrics(): MiddlewareMetrics {
+    return this.#chain.metrics;
+  }
+
   /** Joins the console to its serial port. */
   connect(port: SerialPort): void {
     this.#port = port;
@@ -36,6 +72,36 @@ export class Console implements ByteSink {
 
   /** ByteSink: takes the guest's output. */
   write(bytes: Uint8Array): boolean {
+    // Also behind what functions still have when the last of them is gone.
+    if (!this.#chain.isUsed && this.#filteringBytes === 0) return this.#take(bytes);
+    this.#filteringBytes += bytes.length;
+    void this.#filter("from-guest", bytes, (changed) => void this.#take(changed)).then(() => {
+      this.#filteringBytes -= bytes.length;
+      if (this.#hasRoom) this.#port?.drain();
+    });
+    return this.#hasRoom;
+  }
+
+  get #hasRoom(): boolean {
+    return this.#held === 0 && this.#filteringBytes < HISTORY_BYTES_MAX;
+  }
+
+  /** Sends bytes through the functions, after those before them. */
+  #filter(
+    direction: SerialBytes["direction"],
+    bytes: Uint8Array,
+    last: (bytes: Uint8Array) => void | Promise<void>,
+  ): Promise<void> {
+    const item: SerialBytes = { direction, bytes };
+    const functions = this.#chain.current;
+    const done = this.#turn[direction].then(async () => {
+      await this.#chain.send(item, () => last(item.bytes), functions);
+    });
+    this.#turn[direction] = done;
+    return done;
+  }
+
+  #take(bytes: Uint8Array): boolean {
     const kept = bytes.subarray(-HISTORY_BYTES_MAX);
     this.#history.push(kept);
     this.#historyBytes += kept.length;
@@ -44,7 +110,7 @@ export class Console implements ByteSink {
     }
     // Who joins meanwhile finds these bytes in the history.
     for (const reader of this.#readers) reader.take(bytes);
-    return this.#held === 0;
+    return this.#hasRoom;
   }
 
   /** Calls `reader` with all output from now on, after what the history still holds if `replay`. */
@@ -76,6 +142,12 @@ export class Console implements ByteSink {
 
   /** Sends a copy of bytes to the guest; fulfilled when it has taken all of them, or will never. */
   send(bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0 || this.#closed) return Promise.resolve();
+    if (!this.#chain.isUsed) return this.#send(bytes);
+    return this.#filter("to-guest", bytes.slice(), (changed) => this.#send(changed));
+  }
+
+  #send(bytes: Uint8Array): Promise<void> {
     if (bytes.length === 0 || this.#closed) return Promise.resolve();
     return new Promise((done) => {
       this.#input.push({ bytes: bytes.slice(), done });

@@ -15,7 +15,9 @@ import type { BoardRequests, VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
 import { MemoryHotplugFamily } from "./memory-hotplug.js";
+import type { MiddlewareReporter } from "./middleware.js";
 import { MmdsFamily } from "./mmds-service.js";
+import { NetMiddleware } from "./net-middleware.js";
 import { NetSet } from "./net-set.js";
 import { PmemSet } from "./pmem-set.js";
 import { type DeviceRateLimitEvent, limitsOf, nowUs, RateLimit } from "./rate-limits.js";
@@ -65,29 +67,35 @@ export class DeviceFamilies implements DeviceFamily {
   /** First address after the memory that devices bring. */
   readonly deviceMemoryEnd: Gpa;
   readonly vsock: VsockFamily | undefined;
+  /** In the way of every interface's frames. */
+  readonly net: NetMiddleware;
   /** Those of the user's own, after ours. */
   readonly user: UserDevices;
   readonly #entropy: EntropyFamily | undefined;
   readonly #families: DeviceFamily[] = [];
 
   /** Opens what the devices need, or raises what is wrong with it and leaves nothing open. */
-  constructor(config: CheckedConfig) {
+  constructor(config: CheckedConfig, report: MiddlewareReporter = () => {}) {
+    this.net = new NetMiddleware(report);
     try {
       if (config.balloon !== undefined) {
         this.balloon = this.#add(new BalloonFamily(config.balloon, config.memoryMib));
       }
-      this.drives = this.#add(new DriveSet(config.drives));
+      this.drives = this.#add(new DriveSet(config.drives, report));
       const { mmds } = config;
       this.metadata = mmds && new MmdsFamily(mmds, config.id);
       this.interfaces = this.#add(
-        new NetSet(config.networkInterfaces, (id, device) => this.metadata?.attach(id, device)),
+        new NetSet(config.networkInterfaces, (id, device) => {
+          this.metadata?.attach(id, device);
+          this.net.add(id, device);
+        }),
       );
       const start = deviceMemoryStart(ramRegions(config.memoryMib));
       const hotplug = config.memoryHotplug && new MemoryHotplugFamily(config.memoryHotplug, start);
       const pmemStart = start + (hotplug?.region.sizeBytes ?? 0);
       this.pmem = this.#add(new PmemSet(config.pmem, pmemStart));
       this.deviceMemoryEnd = this.pmem.end;
-      if (config.vsock !== undefined) this.vsock = this.#add(new VsockFamily(config.vsock));
+      if (config.vsock !== undefined) this.vsock = this.#add(new VsockFamily(config.vsock, report));
       if (config.entropy !== undefined) {
         this.#entropy = this.#add(new EntropyFamily(config.entropy));
       }
@@ -166,6 +174,11 @@ export class DeviceFamilies implements DeviceFamily {
       entropy: this.#entropy?.metrics,
       memoryHotplug: this.memoryHotplug?.metrics,
       devices: this.user.metrics,
+      middleware: {
+        net: this.net.metrics,
+        drives: this.drives.middleware.metrics,
+        vsock: this.vsock?.middleware.metrics,
+      },
     };
   }
 
@@ -180,6 +193,7 @@ export class DeviceFamilies implements DeviceFamily {
 
   close(): void {
     this.metadata?.close();
+    this.net.close();
     for (const family of this.#families.toReversed()) family.close();
   }
 

@@ -12,10 +12,12 @@ import { EstaloError, hostError } from "../errors.js";
 import { type DiskFile, openDiskFile } from "./backends/disk-file.js";
 import { LibuvDisk } from "./backends/libuv-disk.js";
 import { UringDisk } from "./backends/uring-disk.js";
+import { type DriveRequest, FilteredDisk } from "./block-middleware.js";
 import type { CheckedDrive } from "./config.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
+import { MiddlewareChain, type MiddlewareReporter } from "./middleware.js";
 import { nowUs, RateLimit } from "./rate-limits.js";
 
 type OwnedBackend = DiskBackend & { close(): void };
@@ -32,12 +34,17 @@ interface Drive {
 
 /** See the file's header. Thread: the device host's. */
 export class DriveSet implements DeviceFamily {
+  /** In the way of every drive's requests. */
+  readonly middleware: MiddlewareChain<DriveRequest>;
   readonly #drives: Drive[] = [];
   #surroundings: DeviceSurroundings | undefined;
   #closed = false;
 
   /** Opens every drive's file; raises ERR_ESTALO_DRIVE_FILE with none left open. */
-  constructor(configs: readonly CheckedDrive[]) {
+  constructor(configs: readonly CheckedDrive[], report: MiddlewareReporter = () => {}) {
+    // As many as the drives' queues hold.
+    this.middleware = new MiddlewareChain("drives", Number.POSITIVE_INFINITY, report);
+    this.middleware.onUse = () => this.#reroute();
     try {
       for (const config of configs) {
         const file = openDiskFile(config);
@@ -136,6 +143,23 @@ export class DriveSet implements DeviceFamily {
     }
   }
 
+  /** What a drive's device talks to: its backend, or the functions before it. */
+  #route({ config }: Drive, backend: OwnedBackend): DiskBackend {
+    const memory = this.#surroundings?.memory;
+    if (!this.middleware.isUsed || memory === undefined) return backend;
+    return new FilteredDisk(backend, config.id, memory, this.middleware);
+  }
+
+  /** Puts functions before every drive, or takes them away; what is in flight ends as it began. */
+  #reroute(): void {
+    for (const drive of this.#drives) {
+      drive.replaced = drive.replaced.then(async () => {
+        if (this.#closed || drive.backend === undefined) return;
+        await drive.device?.setBackend(this.#route(drive, drive.backend), true);
+      });
+    }
+  }
+
   #find(id: string): Drive {
     const drive = this.#drives.find((candidate) => candidate.config.id === id);
     if (drive !== undefined) return drive;
@@ -150,7 +174,7 @@ export class DriveSet implements DeviceFamily {
     if (this.#closed || device === undefined || surroundings === undefined) throw gone(drive);
     const config = { ...drive.config, path: path ?? drive.config.path };
     const fresh = createBackend(openDiskFile(config), config, surroundings);
-    await device.setBackend(fresh);
+    await device.setBackend(this.#route(drive, fresh));
     if (this.#closed) {
       // The old one was closed with the others meanwhile.
       fresh.close();

@@ -64,7 +64,6 @@ type Untimed<E> = E extends unknown ? Omit<E, "atMs"> : never;
 export class MicrovmSupervisor {
   readonly config: CheckedConfig;
   readonly events = new EventLog<MicroVmEvent>();
-  readonly console = new Console();
   /** Fulfilled, never rejected, when the microVM has ended and nothing of it is left. */
   readonly exited: Promise<MicroVmExit>;
   /** Its virtio devices. */
@@ -96,7 +95,7 @@ export class MicrovmSupervisor {
       this.#resolveExit = resolve;
     });
     try {
-      this.devices = this.#owned(new DeviceFamilies(config));
+      this.devices = this.#owned(new DeviceFamilies(config, this.#onDeviceFailed));
       this.#board = this.#owned(this.#describeBoard());
       this.#vcpus = this.#owned(new VcpuGroup(config.vcpuCount, (error) => this.#fail(error)));
       const template = cpuTemplateOf(config);
@@ -245,8 +244,7 @@ export class MicrovmSupervisor {
   #describeBoard(): DeviceBoard {
     return new DeviceBoard(deviceHost, this.devices.board, {
       onSignal: (event, value) => this.#onSignal(event, value),
-      onDeviceFailed: (device, error) =>
-        this.#emit({ type: "device-failed", device, error: error.toRecord() }),
+      onDeviceFailed: this.#onDeviceFailed,
       onNeedsReset: (device, reason) => this.#emit({ type: "device-needs-reset", device, reason }),
       onFatal: (error) => this.#fail(error),
     });
@@ -290,6 +288,10 @@ export class MicrovmSupervisor {
       this.#fail(toEstaloError(error));
     });
   }
+
+  readonly #onDeviceFailed = (device: string, error: EstaloError) =>
+    this.#emit({ type: "device-failed", device, error: error.toRecord() });
+  readonly console = new Console(this.#onDeviceFailed);
 
   readonly #onShutdown = () => this.#end("triple-fault");
 

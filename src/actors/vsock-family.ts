@@ -12,7 +12,15 @@ import { VsockSockets } from "./backends/vsock-sockets.js";
 import type { CheckedVsock } from "./config-vsock.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily } from "./device-family.js";
+import { MiddlewareChain, type MiddlewareReporter } from "./middleware.js";
 import { VsockStream, vsockError } from "./vsock-stream.js";
+
+/** A connection that the guest asks for. */
+export interface VsockConnect {
+  /** The host's port, and the guest's. */
+  readonly port: number;
+  readonly guestPort: number;
+}
 
 /** Takes the guest's connections to a port of the host's. */
 export type VsockHandler = (stream: VsockStream) => void;
@@ -23,12 +31,16 @@ export class VsockFamily implements DeviceFamily {
   readonly agent = new GuestAgent((signal) => this.connectTo(AGENT_PORT, signal));
   readonly #config: CheckedVsock;
   readonly #sockets: VsockSockets | undefined;
+  /** In the way of the guest's connections to the host. */
+  readonly middleware: MiddlewareChain<VsockConnect>;
   readonly #handlers = new Map<number, VsockHandler>();
   #device: VirtioVsock | undefined;
 
   /** Listens where the configuration says; raises ERR_ESTALO_VSOCK_SOCKET. */
-  constructor(config: CheckedVsock) {
+  constructor(config: CheckedVsock, report: MiddlewareReporter = () => {}) {
     this.#config = config;
+    // Each holds one of the device's connections.
+    this.middleware = new MiddlewareChain("vsock", config.connectionsMax, report);
     const { udsPath, connectionsMax } = config;
     if (udsPath !== undefined) {
       this.#sockets = new VsockSockets(udsPath, connectionsMax, (port, end) =>
@@ -120,6 +132,22 @@ export class VsockFamily implements DeviceFamily {
   }
 
   #offer(connection: VsockConnection): void {
+    if (this.middleware.isUsed) void this.#ask(connection);
+    else this.#connect(connection);
+  }
+
+  /** Lets functions look at a connection; one that they do not pass on is refused. */
+  async #ask(connection: VsockConnection): Promise<void> {
+    const { hostPort, guestPort } = connection;
+    let isOffered = false;
+    await this.middleware.send({ port: hostPort, guestPort }, () => {
+      isOffered = true;
+      if (!connection.isClosed) this.#connect(connection);
+    });
+    if (!isOffered) connection.destroy();
+  }
+
+  #connect(connection: VsockConnection): void {
     const handler = this.#handlers.get(connection.hostPort);
     if (handler !== undefined) {
       const stream = new VsockStream(connection);

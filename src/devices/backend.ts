@@ -162,11 +162,22 @@ export interface FrameDetour {
   /**
    * A frame of the guest: true takes it, and it is not sent. `start`, valid during the call, holds
    * its first bytes from the Ethernet header on (at most 64); `copy` gives the whole frame, from
-   * there on too.
+   * there on too, and `copyHeader` the virtio-net header before it. "charged" takes it as well, and the
+   * interface's limit still counts it: it may go on later.
    */
-  transmit?(start: Uint8Array, frameBytes: number, copy: () => Uint8Array): boolean;
+  transmit?(
+    start: Uint8Array,
+    frameBytes: number,
+    copy: () => Uint8Array,
+    copyHeader: () => Uint8Array,
+  ): boolean | "charged";
   /** As above for a frame to the guest. */
-  receive?(start: Uint8Array, frameBytes: number, copy: () => Uint8Array): boolean;
+  receive?(
+    start: Uint8Array,
+    frameBytes: number,
+    copy: () => Uint8Array,
+    copyHeader: () => Uint8Array,
+  ): boolean | "charged";
 }
 
 /** Gives pages of guest memory back to the host; they read as zeros when the guest uses them again. */

@@ -65,6 +65,7 @@ export class VirtioBlock implements VirtioBack {
   #stalled = false;
   /** Takes over when nothing is in flight; until then nothing new is taken. */
   #nextBackend: DiskBackend | undefined;
+  #isSameDisk = false;
   #idleWaiters: (() => void)[] = [];
 
   constructor(host: VirtioHost, options: BlockOptions) {
@@ -128,10 +129,11 @@ export class VirtioBlock implements VirtioBack {
   /**
    * Puts another backend (or the same, with a new size) behind the device: what is in flight ends
    * on the old one first. The driver is told of the new capacity. A backend set while another still
-   * waits replaces that one. `undefined`: done at once.
+   * waits replaces that one. `undefined`: done at once. `isSameDisk`: the driver is told nothing.
    */
-  setBackend(backend: DiskBackend): Promise<void> | undefined {
+  setBackend(backend: DiskBackend, isSameDisk = false): Promise<void> | undefined {
     this.#nextBackend = backend;
+    this.#isSameDisk = isSameDisk;
     return this.#whenIdle(() => this.#swap());
   }
 
@@ -162,9 +164,9 @@ export class VirtioBlock implements VirtioBack {
     this.#backend = backend;
     this.#flights = new BlockFlights(backend.depth);
     this.#listen();
-    this.metrics.update_count++;
+    if (!this.#isSameDisk) this.metrics.update_count++;
     this.config = blockConfig(backend, this.queueSizes[REQUEST_QUEUE]);
-    this.#host.updateConfig(this.config);
+    if (!this.#isSameDisk) this.#host.updateConfig(this.config);
     this.#resumeStalled();
   }
 

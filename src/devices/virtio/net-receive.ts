@@ -18,6 +18,12 @@ const BATCH = 64;
 /** Frames of the host's own that wait for buffers; the oldest is dropped for a newer one. */
 const INJECTED_MAX = 256;
 
+/** A frame in the host's memory that waits for buffers; `header`: of one that came from the backend. */
+interface Injected {
+  readonly frame: Uint8Array;
+  readonly header: Uint8Array | undefined;
+}
+
 /** See the file's header. */
 export class NetReceiver {
   readonly #net: NetShared;
@@ -27,13 +33,15 @@ export class NetReceiver {
   readonly #table: ChainTable;
   readonly #frameBytes = new Uint32Array(BATCH);
   readonly #frameBuffers = new Uint16Array(BATCH);
-  readonly #injected: Uint8Array[] = [];
+  readonly #injected: Injected[] = [];
   readonly #header = new Uint8Array(regs.HEADER_BYTES);
   readonly #countBytes = new Uint8Array(2);
   #queue: VirtQueue | undefined;
   #mergeable = false;
   /** Most bytes of buffers that the driver ever had on offer: less than a frame's for a small queue. */
   #mostBytes = 0;
+  /** The limiter refused the frame in the host's memory that is next. */
+  #isThrottled = false;
   /** Frames that lie in the buffers already and wait for the limiter: `#parked` to before `#parkedEnd`. */
   #parked = 0;
   #parkedEnd = 0;
@@ -61,8 +69,11 @@ export class NetReceiver {
     this.#forget();
   }
 
-  /** A frame of the host's own for the guest, from its Ethernet header on. */
-  inject(frame: Uint8Array): void {
+  /**
+   * A frame of the host's own for the guest, from its Ethernet header on; with `header` one that came from the
+   * backend, was looked at and goes on.
+   */
+  inject(frame: Uint8Array, header?: Uint8Array): void {
     if (frame.length > regs.FRAME_BYTES_MAX - regs.HEADER_BYTES) {
       this.#net.metrics.rx_fails++;
       return;
@@ -71,7 +82,7 @@ export class NetReceiver {
       this.#injected.shift();
       this.#net.metrics.rx_fails++;
     }
-    this.#injected.push(frame);
+    this.#injected.push({ frame, header });
   }
 
   /** Gives the driver what waits, a queue's worth in one turn. */
@@ -103,7 +114,10 @@ export class NetReceiver {
     for (;;) {
       if (!this.#giveParked(queue)) return;
       if (!this.#hasRoom(queue)) return;
-      if (!this.#giveInjected(queue)) continue;
+      if (!this.#giveInjected(queue)) {
+        if (this.#isThrottled) return;
+        continue;
+      }
       if (budget <= 0) {
         this.#net.host.deferQueue(queue.index);
         return;
@@ -154,11 +168,21 @@ export class NetReceiver {
     return true;
   }
 
-  /** Gives the guest the host's own frames; false: buffers ran out, look again. */
+  /** Gives the guest what lies in the host's memory; false: buffers ran out, look again, or the limiter refuses. */
   #giveInjected(queue: VirtQueue): boolean {
     const table = this.#table;
+    this.#isThrottled = false;
     while (this.#injected.length > 0) {
-      const frame = this.#injected[0];
+      const { frame, header } = this.#injected[0];
+      // What the host sends of itself is free.
+      if (
+        header !== undefined &&
+        this.#limiter?.admit(regs.HEADER_BYTES + frame.length) === false
+      ) {
+        this.#isThrottled = true;
+        this.#net.metrics.rx_rate_limiter_throttled++;
+        return false;
+      }
       const bytes = regs.HEADER_BYTES + frame.length;
       let buffers = 0;
       let room = 0;
@@ -169,7 +193,7 @@ export class NetReceiver {
         this.#net.metrics.rx_fails++;
         return false;
       }
-      copyIn(this.#net.host.memory, table, buffers, 0, this.#header);
+      copyIn(this.#net.host.memory, table, buffers, 0, header ?? this.#header);
       copyIn(this.#net.host.memory, table, buffers, regs.HEADER_BYTES, frame);
       this.#deliver(queue, bytes, buffers);
       if (table.count === 0) return false;
@@ -211,8 +235,17 @@ export class NetReceiver {
       const content = frame.subarray(regs.HEADER_BYTES);
       const start = content.subarray(0, START_BYTES);
       if (!isLinkUp) metrics.rx_fails++;
-      else if (detour?.receive?.(start, content.length, () => content) !== true) {
-        this.#injected.push(content);
+      else {
+        const header = frame.subarray(0, regs.HEADER_BYTES);
+        const isTaken = detour?.receive?.(
+          start,
+          content.length,
+          () => content,
+          () => header,
+        );
+        if (isTaken === undefined || isTaken === false) {
+          this.#injected.push({ frame: content, header });
+        }
       }
     }
     return frames;

@@ -141,10 +141,15 @@ export class NetTransmitter {
         whole.set(this.#start.subarray(0, count));
         return whole;
       };
-      if (detour.transmit(this.#start.subarray(0, count), frameBytes, copy)) {
-        this.#limiter?.refund(chain.readableBytes);
-        return true;
-      }
+      const copyHeader = () => {
+        const header = new Uint8Array(regs.HEADER_BYTES);
+        gatherReadable(host.memory, chain, 0, header);
+        return header;
+      };
+      const start = this.#start.subarray(0, count);
+      const fate = detour.transmit(start, frameBytes, copy, copyHeader);
+      if (fate === true) this.#limiter?.refund(chain.readableBytes);
+      if (fate !== false) return true;
     }
     if (!isLinkUp) metrics.tx_fails++;
     return !isLinkUp;

@@ -54,10 +54,14 @@ function joinDetours(detours: readonly FrameDetour[]): FrameDetour | undefined {
   const join = (direction: "transmit" | "receive") => {
     const asked = detours.filter((one) => one[direction] !== undefined);
     if (asked.length === 0) return {};
-    return {
-      [direction]: (start: Uint8Array, frameBytes: number, copy: () => Uint8Array) =>
-        asked.some((one) => one[direction]?.(start, frameBytes, copy)),
+    const ask: FrameDetour["transmit"] = (...frame) => {
+      for (const one of asked) {
+        const fate = one[direction]?.(...frame) ?? false;
+        if (fate !== false) return fate;
+      }
+      return false;
     };
+    return { [direction]: ask };
   };
   return { ...join("transmit"), ...join("receive") };
 }
@@ -204,19 +208,26 @@ export class VirtioNet implements VirtioBack {
     };
   }
 
-  /** Sends a frame (from its Ethernet header on) to the guest; dropped while it has no driver. */
-  sendToGuest(frame: Uint8Array): void {
+  /**
+   * Sends a frame (from its Ethernet header on) to the guest; dropped while it has no driver. `header`: of one
+   * that came from the backend, whose limit counts it; default: nothing is left to do to it.
+   */
+  sendToGuest(frame: Uint8Array, header?: Uint8Array): void {
     if (!this.#isActive || !this.#shared.isLinkUp) {
       this.metrics.rx_fails++;
       return;
     }
-    this.#pairs[0].receiver.inject(frame);
+    this.#pairs[0].receiver.inject(frame, header);
     this.#shared.host.notifyQueue(regs.RECEIVE_QUEUE);
   }
 
-  /** Sends a frame (from its Ethernet header on) to the host as if it were the guest's; false: no room. */
-  sendToHost(frame: Uint8Array): boolean {
+  /**
+   * Sends a frame (from its Ethernet header on) to the host as if it were the guest's; false: no room.
+   * `header`: what is left to do to it; default: nothing.
+   */
+  sendToHost(frame: Uint8Array, header?: Uint8Array): boolean {
     const whole = new Uint8Array(regs.HEADER_BYTES + frame.length);
+    if (header !== undefined) whole.set(header);
     whole.set(frame, regs.HEADER_BYTES);
     return this.#pairs[0].backend.sendBytes(whole);
   }
