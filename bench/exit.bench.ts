@@ -4,9 +4,9 @@
  * MMIO from ring 3, where the guest's own code runs at full speed on every host, and from ring 0; ports from
  * ring 0 only. The bare C loop is the limit: the same ELF, the same accesses, the least possible monitor.
  */
-import { type GuestReport, runJob } from "./guest-report.js";
+import { type GuestReport, runCommand, runJob } from "./guest-report.js";
 import { alternate, type BenchOptions, compare, type Measure } from "./harness.js";
-import { deviceMonitors, type MonitorName, tscPerUs } from "./monitors.js";
+import { deviceMonitors, GUEST, type MonitorName, subject, tscPerUs } from "./monitors.js";
 
 const JOBS = [
   ["MMIO read", "mmio-read", 3],
@@ -25,7 +25,31 @@ async function benchJob(
 ): Promise<Measure[]> {
   const job = `bench=${bench} ring=${ring} n=${smoke ? 200 : 10_000}`;
   const contestants = new Map(monitors.map((name) => [name, () => runJob(name, job)] as const));
-  const reports = await alternate(smoke ? 1 : 7, contestants);
+  return measuresOf(title, await alternate(smoke ? 1 : 7, contestants));
+}
+
+/**
+ * MMIO accesses to a device of the user's own: with a synchronous back, beside one that waits for nobody and
+ * the bare loop.
+ */
+async function benchOwnDevice(
+  title: string,
+  bench: "mmio-read" | "mmio-write",
+  { smoke }: BenchOptions,
+): Promise<Measure[]> {
+  const job = `bench=${bench} ring=3 n=${smoke ? 200 : 5000}`;
+  const own = (sync: "0" | "1") => () =>
+    runCommand("estalo", subject("own-device", GUEST, job, sync), job);
+  const contestants = new Map([
+    ["estalo", own("1")],
+    ["without sync", own("0")],
+    ["bare C loop", () => runJob("bare C loop", job)],
+  ]);
+  return measuresOf(title, await alternate(smoke ? 1 : 7, contestants));
+}
+
+/** Order statistics and rate of the first contestant, beside the others. */
+function measuresOf(title: string, reports: ReadonlyMap<string, GuestReport[]>): Measure[] {
   const perUs = tscPerUs();
   const values = (of: (report: GuestReport) => number) =>
     new Map([...reports].map(([name, list]) => [name, list.map(of)] as const));
@@ -47,5 +71,8 @@ export async function benchExits(options: BenchOptions): Promise<Measure[]> {
   const monitors: MonitorName[] = [ours, "bare C loop", ...peers];
   const measures: Measure[] = [];
   for (const job of JOBS) measures.push(...(await benchJob(job, monitors, options)));
+  const sync = "synchronous user device";
+  measures.push(...(await benchOwnDevice(`MMIO read, ${sync}`, "mmio-read", options)));
+  measures.push(...(await benchOwnDevice(`MMIO write, ${sync}`, "mmio-write", options)));
   return measures;
 }

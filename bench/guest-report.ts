@@ -1,7 +1,7 @@
 /** What the bench guest reports, read from its serial port. */
 import type { GuestDevices, MonitorName } from "./monitors.js";
 import { guestCommand } from "./monitors.js";
-import { execute } from "./process.js";
+import { type Command, execute } from "./process.js";
 
 /** Durations in ticks of the TSC. */
 export interface Ticks {
@@ -31,7 +31,16 @@ export async function runJob(
   job: string,
   devices: GuestDevices = {},
 ): Promise<GuestReport> {
-  const { stdout } = await execute(guestCommand(monitor, job, devices));
+  return runCommand(monitor, guestCommand(monitor, job, devices), job);
+}
+
+/** Runs a command that boots the bench guest for this job and returns its report. */
+export async function runCommand(
+  monitor: string,
+  command: Command,
+  job: string,
+): Promise<GuestReport> {
+  const { stdout } = await execute(command);
   const line = /\{.*\}/.exec(stdout)?.[0];
   if (line === undefined) throw new Error(`${monitor}: no report for "${job}": ${stdout}`);
   const report = JSON.parse(line) as GuestReport & { error?: string };
