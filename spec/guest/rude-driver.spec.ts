@@ -2,12 +2,9 @@
  * A guest whose driver breaks every rule, in every virtio device at once (bare/rude-driver.c): its devices ask
  * for a reset and take one, no code of ours throws, and another microVM in the process notices nothing.
  */
-import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { MicroVm, type MicroVmEvent } from "estalo";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { bareGuest } from "../support/bare-guest.js";
 import { isKernelModeEmulated } from "../support/guest-host.js";
 import { expectEnd } from "../support/guest-report.js";
 import { tapPair } from "../support/tap-pair.js";
@@ -18,23 +15,11 @@ afterAll(() => scratch[Symbol.dispose]());
 
 const taps = tapPair();
 const rounds = isKernelModeEmulated() ? 30 : 60;
-/** Where the program lies: far from the pages that the balloon may be told to give up. */
-const LINK_ADDRESS = "0x3000000";
-const FLAGS =
-  "-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none " +
-  "-mno-red-zone -mgeneral-regs-only -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack";
-
-const pathOf = (name: string) => fileURLToPath(new URL(name, import.meta.url));
-const kernel = join(scratch.path, "rude");
+let kernel: string;
 const disk = scratch.file("disk", new Uint8Array(4 * 2 ** 20));
 
 beforeAll(() => {
-  const layout = readFileSync(pathOf("../../bench/guest/guest.ld"), "utf8");
-  const script = join(scratch.path, "guest.ld");
-  writeFileSync(script, layout.replace("0x100000", LINK_ADDRESS));
-  const sources = ["bare/rude-driver.c", "../../bench/guest/entry.S", "../../bench/guest/text.c"];
-  const args = [...FLAGS.split(" "), `-Wl,-T,${script}`, ...sources.map(pathOf), "-o", kernel];
-  execFileSync(process.env.CC ?? "cc", args);
+  kernel = bareGuest(scratch, "rude-driver");
 });
 
 async function attack(seed: number) {

@@ -9,9 +9,9 @@
  *   n=ROUNDS  depth=SEED (1 to 64)
  *
  * Whatever a device may be made to write lies in an arena far from this program, and so do the
- * pages that the balloon may be told to give up. Linked with entry.S and text.c of the bench guest.
+ * pages that the balloon may be told to give up.
  */
-#include "../../../bench/guest/guest.h"
+#include "start.h"
 
 #define DEVICE_ID 0x008
 #define DEVICE_FEATURES 0x010
@@ -38,13 +38,8 @@
 #define ARENA 0x4000000ull
 #define ARENA_BYTES 0x2000000u
 #define MEMORY_END 0x8000000ull
-#define REPORT_POWER_OFF 0xc0000008ull
-#define INVALID_OPCODE 6
-#define TSS 0x28
 /* A reset waits for the device's I/O. */
 #define POLLS_MAX 200000u
-
-struct job job;
 
 struct descriptor {
   uint64_t address;
@@ -63,16 +58,6 @@ static struct {
 
 static uint64_t state = 0x9e3779b97f4a7c15ull;
 static uint32_t found, alive, stuck, served;
-
-extern struct {
-  uint16_t low, selector, flags, middle;
-  uint32_t high, reserved;
-} idt[256];
-extern uint64_t tss_descriptor[2];
-extern const char tss[];
-extern const char exception_stubs[32][16];
-extern uint32_t pvh_start_info, linux_zero_page;
-void invalid_opcode(void);
 
 /* A number below `below`. */
 static uint32_t draw(uint32_t below) {
@@ -264,44 +249,8 @@ static void run(void) {
   }
 }
 
-static void __attribute__((noreturn)) end(void) {
-  mmio_write(REPORT_POWER_OFF, 1);
-  for (;;)
-    __asm__ volatile("cli; hlt");
-}
-
-void __attribute__((noreturn)) guest_failed(uint32_t vector, const uint64_t* frame) {
-  print("FAIL exception ");
-  print_number(vector);
-  print(" at ");
-  print_hex(frame[1]);
-  print("\n");
-  end();
-}
-
-void device_interrupt(void);
-
-static void set_gate(uint32_t vector, uint64_t handler) {
-  idt[vector].low = (uint16_t)handler;
-  idt[vector].selector = 0x08;
-  idt[vector].flags = 0x8e00;
-  idt[vector].middle = (uint16_t)(handler >> 16);
-}
-
-void guest_main(void) {
-  uint64_t base = (uint64_t)tss;
-  tss_descriptor[0] = 0x0000890000000067ull | (base & 0xffffff) << 16 | (base & 0xff000000) << 32;
-  tss_descriptor[1] = base >> 32;
-  __asm__ volatile("ltr %w0" : : "r"(TSS));
-  for (uint32_t vector = 0; vector < 32; vector++)
-    set_gate(vector, (uint64_t)exception_stubs[vector]);
-  set_gate(INVALID_OPCODE, (uint64_t)invalid_opcode);
-  parse_command_line(pvh_start_info != 0 ? (const char*)*(uint64_t*)(uint64_t)(pvh_start_info + 24)
-                                         : (const char*)(uint64_t) *
-                                               (uint32_t*)(uint64_t)(linux_zero_page + 0x228));
+void bare_main(void) {
   state += (uint64_t)job.depth << 32;
-  /* Interrupts stay off: nobody here wants any. */
-  __asm__ volatile("cli");
   call_ring3(run);
   print(alive == found && found > 0 && stuck == 0 ? "PASS " : "FAIL ");
   print_number(alive);
@@ -312,5 +261,4 @@ void guest_main(void) {
   print(", served ");
   print_number(served);
   print("\n");
-  end();
 }
