@@ -5,9 +5,7 @@
  * marker, whose change says that clocks have jumped, and the generation counter, whose change says that this
  * may be one of several copies. Both begin at 0. A pause is no disruption: the counters run on.
  *
- *     sequence + 1 (odd) ─▶ marker + 1, generation + 1 ─▶ sequence + 1 (even) ─▶ interrupt
- *
- * The page is the guest's, which may write it: what is read back is only counted on. Specification: Linux
+ * Nothing changes the page as long as there are no snapshots to restore from. Specification: Linux
  * include/uapi/linux/vmclock-abi.h, drivers/ptp/ptp_vmclock.c.
  */
 import type { GuestMemory } from "../native/guest-memory.js";
@@ -26,18 +24,4 @@ export function writeVmClock(memory: GuestMemory): void {
     regs.FLAG_GENERATION_PRESENT_MASK + regs.FLAG_NOTIFICATION_PRESENT_MASK,
   );
   memory.writeU8(VMCLOCK_GPA + regs.CLOCK_STATUS_OFFSET, regs.STATUS_UNKNOWN);
-}
-
-/**
- * Tells that the machine was restored: both counters go on, for whoever looks at the page. The guest stands
- * still; whoever restores raises the device's interrupt when it runs.
- */
-export function advanceVmClock(memory: GuestMemory): void {
-  const add = (offset: number) =>
-    memory.writeU64(VMCLOCK_GPA + offset, memory.readU64(VMCLOCK_GPA + offset) + 1);
-  const sequence = memory.readU32(VMCLOCK_GPA + regs.SEQUENCE_OFFSET) & ~1;
-  memory.writeU32(VMCLOCK_GPA + regs.SEQUENCE_OFFSET, sequence + 1);
-  add(regs.DISRUPTION_MARKER_OFFSET);
-  add(regs.GENERATION_OFFSET);
-  memory.writeU32(VMCLOCK_GPA + regs.SEQUENCE_OFFSET, sequence + 2);
 }
