@@ -32,6 +32,7 @@ import { DeviceFamilies } from "./device-families.js";
 import { deviceHost } from "./device-host.js";
 import { exitCodeOf } from "./exit-code.js";
 import { createExitStream, type ExitStream } from "./exit-stream.js";
+import { bootFile } from "./handed-over.js";
 import { EventLog } from "./inspection.js";
 import { Machine } from "./machine.js";
 import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
@@ -253,9 +254,9 @@ export class MicrovmSupervisor {
   #prepareBoot() {
     const { config } = this;
     return prepareBoot(this.#machine.memory, {
-      kernel: { path: config.kernel },
+      kernel: bootFile("kernel", config.kernel),
       ...(config.hugePages ? {} : { images: this.#machine.images }),
-      ...(config.initrd === undefined ? {} : { initrd: { path: config.initrd } }),
+      ...(config.initrd === undefined ? {} : { initrd: bootFile("initrd", config.initrd) }),
       ...(config.bootArgs === undefined ? {} : { bootArgs: config.bootArgs }),
       ...this.devices.root,
       vcpuCount: config.vcpuCount,

@@ -12,6 +12,7 @@ import { type CheckedInterface, checkForwards, type NetworkInterfaceChange } fro
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
+import { takeHandedOver } from "./handed-over.js";
 import { nowUs, RateLimit } from "./rate-limits.js";
 
 /** One interface and what it owns. */
@@ -137,6 +138,9 @@ export class NetSet implements DeviceFamily {
   }
 }
 
-function openBackends({ tap, user, queuePairs }: CheckedInterface): (TapBackend | PasstBackend)[] {
-  return user === undefined ? openTap(tap as string, queuePairs) : [new PasstBackend(user)];
+function openBackends(config: CheckedInterface): (TapBackend | PasstBackend)[] {
+  const { id, tap, user, queuePairs } = config;
+  if (user === undefined) return openTap(tap as string, queuePairs);
+  const socket = takeHandedOver(`passt ${id}`);
+  return [new PasstBackend(user, socket === undefined ? {} : { socket })];
 }

@@ -29,6 +29,7 @@ say wrote "256 KiB to /dev/vdb, and read the same back"`;
 const OPTIONS = {
   env: [],
   console: false,
+  jail: false,
   json: false,
   name: "demo",
 } as const;

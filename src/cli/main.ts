@@ -35,7 +35,8 @@ const HANDLERS = new Map<VerbSpec, Handler>([
       if (parsed.switches.has("detach")) return askServer(RUN_VERB)(parsed);
       checkLocal(parsed);
       const options = runOptions(parsed);
-      startThreads(options.vcpuCount);
+      // In a jail another process runs it.
+      if (!options.jail) startThreads(options.vcpuCount);
       return (await import("./vm-verbs.js")).run(options);
     },
   ],
@@ -134,6 +135,11 @@ async function dispatch(words: readonly string[]): Promise<number> {
   }
   // Asked by the shells' completion.
   if (first === "__complete") return (await import("./fleet/index.js")).complete(rest);
+  // The process that `run --jail` became.
+  if (first === "__jailed") {
+    process.stdout.on("error", () => {});
+    return (await import("./vm-verbs.js")).runJailed(Number(rest[0]));
+  }
   const verb = findVerb(first);
   const parsed = parseArguments(verb, rest);
   if (parsed.switches.has("help")) return showHelp(verb.name);

@@ -91,22 +91,28 @@ export class Moments {
   }
 }
 
-/** Where the milliseconds went, as one line: our own share part by part, then the guest's. */
-export function timingsText(timings: Timings, moments: Moments): string {
+/**
+ * Where the milliseconds went, as one line: our own share part by part, then the guest's. `jailMs`: from the
+ * command's start to this process's, in the jail.
+ */
+export function timingsText(timings: Timings, moments: Moments, jailMs?: number): string {
   const { processMs, machineMs, kernelMs, vcpusMs, threadsMs, oursMs, guestBootMs } = timings;
   const ours = list([
+    ["jail", jailMs],
     ["process", processMs],
     ["machine", machineMs],
     ["kernel", kernelMs],
     ["vcpus", vcpusMs],
     ["threads", threadsMs],
   ]);
-  const total = oursMs === undefined ? "" : ` = ours ${milliseconds(processMs + oursMs)}`;
+  const total =
+    oursMs === undefined ? "" : ` = ours ${milliseconds((jailMs ?? 0) + processMs + oursMs)}`;
+  const exitedMs = moments.at("exited");
   const rest = list([
     ["guest to init", guestBootMs],
     ["command", moments.between("booted", "command-exited")],
     ["shutdown", moments.between("command-exited", "exited")],
-    ["total", moments.at("exited")],
+    ["total", exitedMs === undefined ? undefined : (jailMs ?? 0) + exitedMs],
   ]);
   return `estalo: ${[`${ours}${total}`, rest].filter((part) => part !== "").join("; ")}\n`;
 }

@@ -27,6 +27,7 @@ export interface RunOptions {
   readonly configFile?: string;
   readonly timeoutMs?: number;
   readonly console: boolean;
+  readonly jail: boolean;
   readonly timings: boolean;
   readonly json: boolean;
   readonly verbose: boolean;
@@ -72,6 +73,7 @@ export function runOptions({ switches, values, operands }: ParsedArguments): Run
     nets: parseNetOptions(values.get("net") ?? [], values.get("cni") ?? []),
     env: (values.get("env") ?? []).map(checkEnvironment),
     console: switches.has("console"),
+    jail: switches.has("jail"),
     timings: switches.has("timings"),
     json: switches.has("json"),
     verbose: switches.has("verbose"),

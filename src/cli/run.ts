@@ -10,6 +10,7 @@ import type { Writable } from "node:stream";
 import { defaultGuest } from "../actors/default-guest.js";
 import { EXIT_FAILURE, EXIT_TIMEOUT } from "../actors/exit-code.js";
 import type { MicroVmEvent, MicroVmExit } from "../actors/messages.js";
+import { vcpuThreads } from "../actors/transport.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import { MicroVm } from "../microvm.js";
 import { type Attachment, attach } from "./attachment.js";
@@ -28,17 +29,37 @@ const CRASH_TIMEOUT_MS = 2000;
 const DEFAULT_SIZE = { rows: 24, columns: 80 };
 
 /** Runs a microVM and says with which status to end. */
-export async function run(options: RunOptions): Promise<number> {
+export function run(options: RunOptions): Promise<number> {
+  return runPlanned(options, async (joined) => {
+    const plan = await planRun(joined);
+    if (!options.jail) return plan;
+    return (await import("./run-jail.js")).enterJail(options, plan);
+  });
+}
+
+/** The other end of `--jail`: what the process before this one planned. */
+export async function runJailed(fd: number): Promise<number> {
+  const { options, plan, startedAtMs } = (await import("./run-jail.js")).beginJailed(fd);
+  vcpuThreads.prepare(plan.config.vcpuCount ?? 1);
+  return runPlanned(options, async () => plan, performance.timeOrigin - startedAtMs);
+}
+
+async function runPlanned(
+  options: RunOptions,
+  makePlan: (options: RunOptions) => Promise<RunPlan>,
+  jailMs?: number,
+): Promise<number> {
   const { stderr } = process;
   const progress = new Progress(stderr, stderr.isTTY && !options.verbose && !options.json);
   const json = options.json ? new JsonLines(process.stdout) : undefined;
   try {
     progress.start("starting the guest");
     using taps = new BridgeTaps();
-    const joined = { ...options, nets: taps.join(options.nets) };
-    const plan = await planRun(joined);
+    // In a jail nobody could take a bridge's tap away again: --jail refuses it.
+    const joined = options.jail ? options : { ...options, nets: taps.join(options.nets) };
+    const plan = await makePlan(joined);
     await using vm = await createMicroVm(plan);
-    return await new Run(vm, plan.mode, joined, { progress, json }).toEnd();
+    return await new Run(vm, plan.mode, joined, { progress, json, jailMs }).toEnd();
   } catch (error) {
     progress.stop();
     json?.write({ type: "error", error: toEstaloError(error).toRecord() });
@@ -93,6 +114,7 @@ class Run {
   readonly #options: RunOptions;
   readonly #progress: Progress;
   readonly #json: JsonLines | undefined;
+  readonly #jailMs: number | undefined;
   readonly #moments = new Moments();
   /** Streams of this run, which end with it. */
   readonly #ownStreams: Writable[] = [];
@@ -108,13 +130,18 @@ class Run {
     vm: MicroVm,
     mode: RunPlan["mode"],
     options: RunOptions,
-    output: { readonly progress: Progress; readonly json: JsonLines | undefined },
+    output: {
+      readonly progress: Progress;
+      readonly json: JsonLines | undefined;
+      readonly jailMs: number | undefined;
+    },
   ) {
     this.#vm = vm;
     this.#mode = mode;
     this.#options = options;
     this.#progress = output.progress;
     this.#json = output.json;
+    this.#jailMs = output.jailMs;
     this.#attachment = this.#attach();
   }
 
@@ -264,7 +291,7 @@ class Run {
     }
     const { timings } = this.#vm;
     const metrics = { ...this.#vm.metrics, drives: this.#drives };
-    if (this.#options.timings) stderr.write(timingsText(timings, this.#moments));
+    if (this.#options.timings) stderr.write(timingsText(timings, this.#moments, this.#jailMs));
     const atMs = this.#moments.at("exited");
     this.#json?.write({ type: "exited", exit, timings, metrics, atMs });
   }

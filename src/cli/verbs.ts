@@ -25,6 +25,10 @@ export const RUN_VERB: VerbSpec = {
       name: "console",
       help: "Connect to the guest's serial console instead of the command's streams.",
     },
+    {
+      name: "jail",
+      help: "Put a second wall around the microVM: this process, confined (jailer.md).",
+    },
     { name: "timeout", value: "SECONDS", help: "Kill the microVM after this time; status 124." },
     { name: "timings", help: "Say at the end where the milliseconds went." },
     { name: "json", help: "Write events, output and the end as JSON Lines to standard output." },

@@ -3,4 +3,4 @@
  */
 export { demo } from "./demo.js";
 export { doctor } from "./doctor.js";
-export { run } from "./run.js";
+export { run, runJailed } from "./run.js";

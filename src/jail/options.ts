@@ -32,6 +32,8 @@ export interface JailOptions {
   readonly resourceLimits: readonly string[];
   /** Remove folder and control groups when the program has ended. */
   readonly cleans: boolean;
+  /** Devices that it gets, by their paths. Default: all that there are for jails. */
+  readonly devices?: readonly string[];
   /** Descriptors that the program gets beside the standard streams. Default: none. */
   readonly kept?: readonly number[];
   /** Given to the program after its `--id`. */

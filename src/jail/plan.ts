@@ -102,7 +102,7 @@ export function makePlan(options: JailOptions, program: Program | undefined = un
       source,
       target,
     ]),
-    ...(user.isRoot ? deviceNodes() : deviceBinds()),
+    ...(user.isRoot ? deviceNodes(options.devices) : deviceBinds(options.devices)),
     ...found.environment.flatMap((variable) => ["environment", variable]),
     ...["--", ...found.command, "--id", id, ...options.arguments],
   ];
@@ -208,24 +208,28 @@ function readRecord(folder: string): string[] {
   }
 }
 
-function deviceNodes(): string[] {
+function devices(wanted: readonly string[] | undefined) {
+  return DEVICES.filter(([path]) => wanted === undefined || wanted.includes(path));
+}
+
+function deviceNodes(wanted: readonly string[] | undefined): string[] {
   const userfault = /^\s*(\d+) userfaultfd$/m.exec(readText("/proc/misc"))?.[1];
   return [
-    ...DEVICES.flatMap(([path, major, minor, isNeeded]) => [
+    ...devices(wanted).flatMap(([path, major, minor, isNeeded]) => [
       isNeeded ? "device" : "device-if-possible",
       path,
       `${major}`,
       `${minor}`,
     ]),
-    ...(userfault === undefined
+    ...(userfault === undefined || wanted !== undefined
       ? []
       : ["device-if-possible", "/dev/userfaultfd", `${MISC_MAJOR}`, userfault]),
   ];
 }
 
 /** Without root no node can be made: the host's own show, as far as this user may use them. */
-function deviceBinds(): string[] {
-  return DEVICES.flatMap(([path]) => {
+function deviceBinds(wanted: readonly string[] | undefined): string[] {
+  return devices(wanted).flatMap(([path]) => {
     try {
       accessSync(path, constants.R_OK | constants.W_OK);
     } catch (error) {

@@ -172,6 +172,8 @@ export interface NativeTap {
     frameBuffers: Uint16Array,
   ): number;
   sendBytes(frame: Uint8Array): boolean;
+  /** The descriptor, which the caller owns from then on. */
+  release(): number;
   /** The frame's length; 0: none waits. */
   receiveBytes(into: Uint8Array): number;
   close(): void;

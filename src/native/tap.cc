@@ -61,7 +61,8 @@ Napi::Function Tap::Define(Napi::Env env) {
        InstanceMethod<&Tap::SetOffloads>("setOffloads"),
        InstanceMethod<&Tap::SetAttached>("setAttached"), InstanceMethod<&Tap::Send>("send"),
        InstanceMethod<&Tap::Receive>("receive"), InstanceMethod<&Tap::SendBytes>("sendBytes"),
-       InstanceMethod<&Tap::ReceiveBytes>("receiveBytes"), InstanceMethod<&Tap::Close>("close")});
+       InstanceMethod<&Tap::ReceiveBytes>("receiveBytes"), InstanceMethod<&Tap::Release>("release"),
+       InstanceMethod<&Tap::Close>("close")});
 }
 
 Tap::Tap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Tap>(info) {
@@ -103,6 +104,10 @@ void Tap::SetAttached(const Napi::CallbackInfo& info) {
   request.ifr_flags = attach ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
   int result = ioctl(fd_.get(), TUNSETQUEUE, &request);
   Succeeded(info.Env(), "TUNSETQUEUE", result < 0 ? -errno : 0);
+}
+
+Napi::Value Tap::Release(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), fd_.Release());
 }
 
 void Tap::Close(const Napi::CallbackInfo&) {

@@ -56,6 +56,8 @@ private:
   /* sendBytes(frame): whether it is done with. receiveBytes(into): its length, 0 for none. */
   Napi::Value SendBytes(const Napi::CallbackInfo& info);
   Napi::Value ReceiveBytes(const Napi::CallbackInfo& info);
+  /* Gives the descriptor away. */
+  Napi::Value Release(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   bool Read(const Napi::CallbackInfo& info, Chains* chains) const;

@@ -2,9 +2,9 @@
  * The user's network against a program that plays passt (it answers each frame with itself, in pieces), and
  * against passt.
  */
-import { chmodSync, existsSync, readFileSync } from "node:fs";
-import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { PasstBackend } from "../../../src/actors/backends/passt.js";
+import { chmodSync, existsSync, readdirSync, readFileSync } from "node:fs";
+import { afterAll, afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
+import { PasstBackend, startPasst } from "../../../src/actors/backends/passt.js";
 import type { FrameSegments } from "../../../src/devices/backend.js";
 import { HEADER_BYTES } from "../../../src/devices/virtio/net.regs.js";
 import { createMemory } from "../../support/fake-memory.js";
@@ -75,14 +75,14 @@ describe("PasstBackend", () => {
   afterEach(() => backend?.close());
 
   function started(path: string, forwards: { hostPort: number; guestPort: number }[] = []) {
-    backend = new PasstBackend({ forwards, hostLoopback: false }, path);
+    backend = new PasstBackend({ forwards, hostLoopback: false }, { program: path });
     backend.connect({ memory, onError: (error) => errors.push(error) });
     return backend;
   }
 
   it("says what to do when the program is missing", () => {
     const network = { forwards: [], hostLoopback: false };
-    expect(() => new PasstBackend(network, `${scratch.path}/nothing`)).toThrow(
+    expect(() => new PasstBackend(network, { program: `${scratch.path}/nothing` })).toThrow(
       expect.objectContaining({
         code: "ERR_ESTALO_PASST",
         hint: expect.stringContaining("apt-get install passt"),
@@ -196,5 +196,51 @@ describe("PasstBackend", () => {
       return;
     }
     expect(Buffer.from(answer as Uint8Array).toString("hex")).toContain("0a000202060000000007");
+  });
+});
+
+describe("startPasst", () => {
+  const network = { forwards: [], hostLoopback: false };
+  // As passt does: it answers when it is ready, and a child of its own goes on.
+  const forking = (name: string) =>
+    program(
+      name,
+      `const { spawn } = require("node:child_process");
+      if (process.env.IS_CHILD) {${ECHO}} else {
+        const stdio = ["ignore", "ignore", "ignore", 3];
+        spawn(process.execPath, [__filename], { detached: true, stdio, env: { IS_CHILD: "1" } }).unref();
+        process.exit(0);
+      }`,
+    );
+
+  it("gives the socket of one that is ready, for a backend that only uses it", async () => {
+    const socket = startPasst(network, forking("ready"));
+    const errors: unknown[] = [];
+    const memory = createMemory();
+    const backend = new PasstBackend(network, { socket });
+    onTestFinished(() => backend.close());
+    backend.connect({ memory, onError: (error) => errors.push(error) });
+    const frame = Uint8Array.from({ length: HEADER_BYTES + 60 }, (_, index) =>
+      index < HEADER_BYTES ? 0 : index,
+    );
+    backend.sendBytes(frame);
+    let answer: Uint8Array | undefined;
+    await vi.waitUntil(
+      () => {
+        answer = backend.receiveBytes();
+        return answer !== undefined;
+      },
+      { timeout: 30_000 },
+    );
+    expect(answer).toEqual(frame);
+    expect(errors).toEqual([]);
+    expect(() => backend.setForwards([])).toThrow(/forwards stay as they are/);
+  });
+
+  it("says what one that cannot be ready said, and leaves no descriptor", () => {
+    const before = readdirSync("/proc/self/fd").length;
+    const sad = program("sad", 'console.error("Failed to bind port"); process.exit(1)');
+    expect(() => startPasst(network, sad)).toThrow(/status 1: Failed to bind port/);
+    expect(readdirSync("/proc/self/fd")).toHaveLength(before);
   });
 });

@@ -6,6 +6,7 @@ import { EstaloError, hostError } from "../../errors.js";
 import { native } from "../../native/binding.js";
 import { alignDown } from "../../units.js";
 import type { CheckedDrive } from "../config.js";
+import { takeHandedOver } from "../handed-over.js";
 
 /** VirtIO counts in sectors of 512 bytes, whatever the disk's own are. */
 const SECTOR_BYTES = 512;
@@ -30,9 +31,7 @@ export function openDiskFile(drive: Pick<CheckedDrive, "id" | "path" | "readOnly
     hostError(operation, object, error, "ERR_ESTALO_DRIVE_FILE", hintFor(drive.path, error));
   let fd: number;
   try {
-    // Looked at before it is opened: opening a FIFO would wait for its other end.
-    refuseOtherKinds(statSync(drive.path), object);
-    fd = openSync(drive.path, drive.readOnly ? constants.O_RDONLY : constants.O_RDWR);
+    fd = takeHandedOver(`drive ${drive.id}`) ?? openPath(drive, object);
   } catch (error) {
     throw error instanceof EstaloError ? error : fail("open", error);
   }
@@ -54,6 +53,12 @@ export function openDiskFile(drive: Pick<CheckedDrive, "id" | "path" | "readOnly
     closeSync(fd);
     throw error instanceof EstaloError ? error : fail("measure", error);
   }
+}
+
+function openPath(drive: Pick<CheckedDrive, "path" | "readOnly">, object: string): number {
+  // Looked at before it is opened: opening a FIFO would wait for its other end.
+  refuseOtherKinds(statSync(drive.path), object);
+  return openSync(drive.path, drive.readOnly ? constants.O_RDONLY : constants.O_RDWR);
 }
 
 function refuseOtherKinds(stats: Stats, object: string): void {

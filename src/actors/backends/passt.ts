@@ -5,13 +5,15 @@
  * passt is our child and ends with the socket, so it outlives neither the microVM nor us. Its ports are fixed
  * when it starts: other forwards need another one, and connections through the old one are lost.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { accessSync, constants } from "node:fs";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { accessSync, closeSync, constants } from "node:fs";
+import { Socket } from "node:net";
 import { delimiter, join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { FrameSegments, NetBackend } from "../../devices/backend.js";
 import { FRAME_BYTES_MAX, HEADER_BYTES } from "../../devices/virtio/net.regs.js";
 import { EstaloError, hostError } from "../../errors.js";
+import { native } from "../../native/binding.js";
 import type { GuestMemory } from "../../native/guest-memory.js";
 import type { CheckedUserNetwork, PortForward } from "../config-net.js";
 import type { DeviceSurroundings } from "../device-family.js";
@@ -29,11 +31,20 @@ const SAID_CHARACTERS = 500;
 
 /** passt's socket is the child's first descriptor after its standard streams. */
 const SOCKET_FD = 3;
+/** It is ready within this, or has failed. */
+const START_MS = 10_000;
 /** What the guest is and sees; the same for every microVM, as each has its own passt. */
 const ADDRESS_WORDS = [
   ...["--ipv4-only", "--address", "10.0.2.15", "--netmask", "24", "--gateway", "10.0.2.2"],
   ...["--mac-addr", "02:00:0a:00:02:02"],
 ];
+
+/** Where passt comes from. */
+export interface PasstOptions {
+  /** Default "passt". */
+  readonly program?: string;
+  readonly socket?: number;
+}
 
 /** See the file's header. Thread: the device host's. */
 export class PasstBackend implements NetBackend {
@@ -44,6 +55,7 @@ export class PasstBackend implements NetBackend {
   onWritable: (() => void) | undefined;
 
   readonly #program: string;
+  readonly #isHandedOver: boolean;
   #network: CheckedUserNetwork;
   #memory: GuestMemory | undefined;
   #onError: (error: unknown) => void = () => {};
@@ -57,21 +69,27 @@ export class PasstBackend implements NetBackend {
   #partial: Uint8Array = new Uint8Array(0);
   readonly #waiting: Uint8Array[] = [];
 
-  /** Looks for the program (in PATH, unless it is a path); raises ERR_ESTALO_PASST when there is none. */
-  constructor(network: CheckedUserNetwork, program = "passt") {
+  /**
+   * Looks for the program (in PATH, unless it is a path); raises ERR_ESTALO_PASST when there is none. With
+   * `socket`, a descriptor, passt was started by `startPasst`; it is used as long as it lives.
+   */
+  constructor(network: CheckedUserNetwork, { program = "passt", socket }: PasstOptions = {}) {
     this.#network = network;
-    this.#program = findProgram(program);
+    this.#isHandedOver = socket !== undefined;
+    this.#program = socket === undefined ? findProgram(program) : program;
+    if (socket !== undefined) this.#listen(new Socket({ fd: socket }));
   }
 
   /** Starts passt. What it refuses comes to `onError`: the microVM has no network as configured. */
   connect({ memory, onError }: Pick<DeviceSurroundings, "memory" | "onError">): void {
     this.#memory = memory;
     this.#onError = onError;
-    this.#start();
+    if (!this.#isHandedOver) this.#start();
   }
 
   /** Starts passt anew with other forwards; connections through the one before are lost. */
   setForwards(forwards: readonly PortForward[]): void {
+    if (this.#isHandedOver) throw fixedForwards(this.#program);
     this.#network = { ...this.#network, forwards };
     if (this.#memory === undefined || this.#isClosed) return;
     this.#stop();
@@ -138,12 +156,10 @@ export class PasstBackend implements NetBackend {
   }
 
   #start(): void {
-    const words = ["--foreground", "--stderr", "--fd", String(SOCKET_FD), ...ADDRESS_WORDS];
-    words.push(...networkWords(this.#network));
+    const words = ["--foreground", "--stderr", ...passtWords(this.#network)];
     const child = spawn(this.#program, words, { stdio: ["ignore", "ignore", "pipe", "pipe"] });
-    const socket = child.stdio[SOCKET_FD] as unknown as Duplex;
     this.#child = child;
-    this.#socket = socket;
+    this.#listen(child.stdio[SOCKET_FD] as unknown as Duplex | undefined);
     let said = "";
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       said = (said + text).slice(-SAID_CHARACTERS);
@@ -153,6 +169,10 @@ export class PasstBackend implements NetBackend {
     );
     // Not "exit": what it said is then not all read.
     child.on("close", (status) => this.#onEnd(child, passtError(this.#program, status, said)));
+  }
+
+  #listen(socket: Duplex | undefined): void {
+    this.#socket = socket;
     // An error of the socket is an end of the program, which is seen.
     socket?.on("error", () => {});
     socket?.on("data", (bytes: Uint8Array) => {
@@ -265,6 +285,38 @@ function withLength(frame: Uint8Array): Uint8Array {
   message.set(frame, LENGTH_BYTES);
   writeLength(message);
   return message;
+}
+
+function passtWords(network: CheckedUserNetwork): string[] {
+  return ["--fd", String(SOCKET_FD), ...ADDRESS_WORDS, ...networkWords(network)];
+}
+
+/**
+ * Starts passt for a process that may not do so itself; returns the descriptor of its socket, with whose last
+ * copy it ends. Raises ERR_ESTALO_PASST.
+ */
+export function startPasst(network: CheckedUserNetwork, program = "passt"): number {
+  const file = findProgram(program);
+  const [ours, its] = native().socketPair();
+  // It goes to the background when it is ready.
+  const { status, error, stderr } = spawnSync(file, ["--stderr", ...passtWords(network)], {
+    stdio: ["ignore", "ignore", "pipe", its],
+    encoding: "utf8",
+    timeout: START_MS,
+  });
+  closeSync(its);
+  if (status === 0) return ours;
+  closeSync(ours);
+  if (error !== undefined) throw hostError("start", file, error, "ERR_ESTALO_PASST");
+  throw passtError(file, status, stderr.slice(-SAID_CHARACTERS));
+}
+
+function fixedForwards(program: string): EstaloError {
+  return new EstaloError(
+    "ERR_ESTALO_PASST",
+    `${program} was started before the jail: its forwards stay as they are`,
+    { data: { operation: "change forwards", object: program } },
+  );
 }
 
 function networkWords({ forwards, hostLoopback }: CheckedUserNetwork): string[] {

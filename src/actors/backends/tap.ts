@@ -8,6 +8,7 @@ import { EstaloError, hostError } from "../../errors.js";
 import { type NativeTap, native } from "../../native/binding.js";
 import type { DeviceSurroundings } from "../device-family.js";
 import type { Watch } from "../device-host.js";
+import { takeHandedOver } from "../handed-over.js";
 
 // linux/if_tun.h
 const TUN_F_CSUM = 1;
@@ -75,7 +76,20 @@ export class TapBackend implements NetBackend {
   constructor(name: string, queue: keyof typeof QUEUES = "only") {
     this.#name = name;
     try {
-      this.#tap = new (native().Tap)(name, this.#status, QUEUES[queue]);
+      this.#tap = new (native().Tap)(
+        takeHandedOver(`tap ${name}`) ?? name,
+        this.#status,
+        QUEUES[queue],
+      );
+    } catch (error) {
+      throw tapError(name, error);
+    }
+  }
+
+  /** Opens one for another process: its descriptor, whose owner the caller is. Raises ERR_ESTALO_TAP. */
+  static open(name: string): number {
+    try {
+      return new (native().Tap)(name, new Int32Array(2), QUEUES.only).release();
     } catch (error) {
       throw tapError(name, error);
     }

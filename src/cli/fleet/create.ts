@@ -16,7 +16,7 @@ import { planWithGuest, planWithKernel, usesDefaultSystem } from "../run-plan.js
 import { type FleetCall, writeJson } from "./call.js";
 
 /** What only makes sense to who stays. */
-const ATTACHED_OPTIONS = ["console", "timeout", "timings"];
+const ATTACHED_OPTIONS = ["console", "jail", "timeout", "timings"];
 
 /** `estalo create`. */
 export async function create(call: FleetCall): Promise<number> {

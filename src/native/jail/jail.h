@@ -65,6 +65,8 @@ struct jail_plan {
   int bind_count;
   struct jail_device devices[JAIL_LIST_MAX];
   int device_count;
+  /* Of the launcher, when the way in fails. */
+  int failure_status;
   char* environment[JAIL_LIST_MAX];
   /* Descriptors that the program gets beside the standard ones. */
   int kept[JAIL_LIST_MAX];

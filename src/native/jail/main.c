@@ -29,6 +29,7 @@ static struct jail_handles handles = {-1, -1, -1, -1, -1, -1};
 static int ways[WAYS_MAX];
 static int way_count;
 static pid_t child_to_kill;
+static int failure_status = 1;
 
 void jail_fail(const char* operation, const char* object) {
   char message[MESSAGE_BYTES];
@@ -39,7 +40,7 @@ void jail_fail(const char* operation, const char* object) {
   if (way_count == 0) fputs(message, stderr);
   for (int i = 0; i < way_count; i++)
     if (write(ways[i], message, strlen(message)) < 0) continue;
-  exit(1);
+  exit(failure_status);
 }
 
 /* What we open must not become a standard stream of the program. */
@@ -172,7 +173,7 @@ static void leave_to_child(int flags, const struct jail_plan* plan) {
   while ((bytes = read(way[0], message, sizeof message)) < 0 && errno == EINTR) {
   }
   if (bytes > 0 && way_count == 0) fprintf(stderr, "%.*s", (int)bytes, message);
-  _exit(bytes == 0 ? 0 : 1);
+  _exit(bytes == 0 ? 0 : failure_status);
 }
 
 static void detach(const struct jail_plan* plan) {
@@ -217,6 +218,7 @@ int main(int argc, char** argv) {
   }
   open_standard_streams();
   jail_read_plan(argv + 2, &plan);
+  failure_status = plan.failure_status;
   close_what_is_not_kept(&plan);
   if (strcmp(argv[1], "remove") == 0) return take_away(&plan);
   if (strcmp(argv[1], "start") != 0 || plan.command == NULL || plan.command[0] == NULL) return 2;

@@ -85,6 +85,8 @@ static bool read_value(const char* word, char*** words, struct jail_plan* plan) 
     plan->pid_file = next(words);
   else if (strcmp(word, "join") == 0)
     plan->joins[take_place(&plan->join_count, word)] = next(words);
+  else if (strcmp(word, "failure-status") == 0)
+    plan->failure_status = (int)number(words);
   else if (strcmp(word, "keep") == 0)
     plan->kept[take_place(&plan->kept_count, word)] = (int)number(words);
   else if (strcmp(word, "cgroup") == 0)
@@ -99,6 +101,7 @@ void jail_read_plan(char** words, struct jail_plan* plan) {
   memset(plan, 0, sizeof *plan);
   plan->fsize = -1;
   plan->no_file = -1;
+  plan->failure_status = 1;
   while (*words != NULL) {
     const char* word = *words++;
     if (strcmp(word, "--") == 0) {
