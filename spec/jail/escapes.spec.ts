@@ -3,14 +3,35 @@
  * filters (as if there were none), and once under those of `estalo vmm`.
  */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { constants, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { makePlan } from "../../src/jail/plan.js";
 import { syscallNumber } from "../../src/jail/seccomp/syscalls.js";
-import { inJail, isRoot, jailOptions, makeBase, startJail, until } from "../support/jails.js";
+import {
+  inJail,
+  isRoot,
+  jailOptions,
+  makeBase,
+  nodeProgram,
+  startJail,
+  startPlan,
+  until,
+} from "../support/jails.js";
 
 const HEADERS = join(dirname(dirname(process.execPath)), "include/node");
 const canBuild = existsSync(join(HEADERS, "node_api.h")) && existsSync("/usr/bin/cc");
@@ -192,6 +213,32 @@ describe.runIf(isRoot && canBuild)("code in a jail (needs root and a C compiler)
     });
     expect(wrong).toEqual([]);
     expect(results).toHaveLength(ATTEMPTS.length);
+  });
+
+  it("cannot write by a descriptor that it got for reading, nor open its file anew", async () => {
+    const { base } = await setUp();
+    const disk = join(base, "disk");
+    writeFileSync(disk, "mine");
+    // The jail's user may write it, if only it could be named.
+    chmodSync(disk, 0o666);
+    const fd = openSync(disk, "r");
+    onTestFinished(() => closeSync(fd));
+    const code = `const { call } = require("/plant.node");
+      const s = (text) => Buffer.from(text + "\\0");
+      const numbers = ${JSON.stringify(["pwrite64", "ftruncate", "openat", "linkat"].map(syscallNumber))};
+      const [pwrite64, ftruncate, openat, linkat] = numbers;
+      console.log(JSON.stringify([
+        call(pwrite64, 3, s("theirs"), 6, 0), call(ftruncate, 3, 0),
+        call(openat, -100, s("/proc/self/fd/3"), 2), call(openat, -100, s("/dev/fd/3"), 2),
+        call(openat, 3, s(""), 2), call(linkat, 3, s(""), -100, s("/run/disk"), 0x1000),
+      ]))`;
+    const plan = makePlan(jailOptions(base, { kept: [3] }), nodeProgram(code));
+    const { stdout, stderr } = await startPlan(plan, [fd]).ended;
+    expect(stderr.replace(/^estalo jail: without .*\n/gm, "")).toBe("");
+    const errnos = (JSON.parse(stdout) as number[]).map(errnoName);
+    expect(errnos.slice(0, 5)).toEqual(["EBADF", "EINVAL", "ENOENT", "ENOENT", "ENOENT"]);
+    expect(["ENOENT", "EXDEV", "EPERM"]).toContain(errnos[5]);
+    expect(readFileSync(disk, "utf8")).toBe("mine");
   });
 
   it("in a process namespace of its own does not even see the others", async () => {

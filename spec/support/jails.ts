@@ -18,8 +18,8 @@ export const isRoot = process.getuid?.() === 0;
 export const JAIL_USER = 31_417;
 
 /** An empty base folder; removed after the test, with what is left in it. */
-export function makeBase(): string {
-  const base = realpathSync(mkdtempSync(join(tmpdir(), "estalo-jails-")));
+export function makeBase(where = tmpdir()): string {
+  const base = realpathSync(mkdtempSync(join(where, "estalo-jails-")));
   onTestFinished(() => rmSync(base, { recursive: true, force: true }));
   return base;
 }

@@ -37,6 +37,7 @@ import {
   EXIT_ERROR,
   EXIT_OK,
   EXIT_UNEXPECTED,
+  endAtOnce,
   SIGNAL_EXITS,
   signalStatus,
 } from "./vmm-exit-codes.js";
@@ -362,7 +363,7 @@ export class VmmProcess {
   #crash(error: unknown): void {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.#panics = 1;
-    setTimeout(() => process.kill(process.pid, "SIGKILL"), CRASH_TIMEOUT_MS);
+    setTimeout(endAtOnce, CRASH_TIMEOUT_MS);
     if (this.#isEnding) {
       process.stderr.write(`Error: ${text}\n`);
       process.exit(EXIT_UNEXPECTED);
