@@ -102,7 +102,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   "node:child_process": [/^src\/cli\//, /^src\/actors\/backends\/passt\.ts$/],
   "node:net": [
     /^src\/api\/(unix-path|tls-front|client\/socket|v1\/auth)\.ts$/,
-    /^src\/actors\/backends\/vsock-sockets\.ts$/,
+    /^src\/actors\/backends\/(passt|vsock-sockets)\.ts$/,
     /^src\/cli\/(net-options|net\/(subnet|bridge-taps))\.ts$/,
   ],
   "node:tls": [/^src\/api\/(tls-front|client\/socket)\.ts$/],
