@@ -4,8 +4,8 @@
 import { execFileSync } from "node:child_process";
 import { EstaloError } from "../../errors.js";
 
-/** Both answer at once; a lock that somebody holds for longer is not waited for. */
-const COMMAND_TIMEOUT_MS = 10_000;
+/** Both answer at once, but for modules that a slow host loads first. */
+const COMMAND_TIMEOUT_MS = 60_000;
 
 /** What the kernel's texts mean, as those programs print them. */
 const ERRNO_TEXTS: readonly (readonly [string, string])[] = [
