@@ -51,6 +51,20 @@ describe("EventsHub", () => {
     expect(hub.size).toBe(0);
   });
 
+  it("tells an end with every field of its schema, null where there is nothing to say", () => {
+    const { journal, hub } = hubOf();
+    const peer = new FakePeer();
+    hub.open(peer, {});
+    const exit = {
+      reason: "killed",
+      guestStatus: undefined,
+      error: undefined,
+      exitCode: 137,
+    } as const;
+    journal.emit("a", { type: "exited", exit });
+    expect(peer.json[1].exit).toEqual({ ...exit, guestStatus: null, error: null });
+  });
+
   it("filters by microVM and type", () => {
     const { journal, hub, emit } = hubOf();
     const peer = new FakePeer();

@@ -12,6 +12,7 @@ import type { FleetEvent } from "../../actors/fleet-messages.js";
 import type { SocketPeer, SocketSession } from "../http.js";
 import { CLOSE_GAP, CLOSE_POLICY, CLOSE_TOO_SLOW } from "./close-codes.js";
 import type { Journal } from "./fleet.js";
+import { eventJson } from "./microvm-json.js";
 
 /** Events read from the journal at once. */
 const CATCH_UP_EVENTS = 256;
@@ -30,7 +31,7 @@ class EventTexts {
   of(event: FleetEvent): string {
     let text = this.#texts.get(event);
     if (text === undefined) {
-      text = JSON.stringify(event);
+      text = JSON.stringify(eventJson(event));
       this.#texts.set(event, text);
     }
     return text;

@@ -1,9 +1,10 @@
 /**
- * A record of the fleet and its metrics as door 2 shows them: what is not there is null.
+ * A record of the fleet, its events and its metrics as door 2 shows them: what is not there is null.
  */
 import { readFileSync } from "node:fs";
 import type { Static } from "typebox";
-import type { FleetRecord } from "../../actors/fleet-messages.js";
+import type { FleetEvent, FleetRecord } from "../../actors/fleet-messages.js";
+import type { MicroVmExit } from "../../actors/messages.js";
 import type { MachineMetrics } from "./fleet.js";
 import type { DeepReadonly } from "./schema-types.js";
 import type { Microvm } from "./schemas.js";
@@ -25,14 +26,20 @@ export function microvmJson(record: FleetRecord): MicrovmJson {
     createdAtMs: record.createdAtMs,
     startedAtMs: record.startedAtMs ?? null,
     endedAtMs: record.endedAtMs ?? null,
-    exit:
-      exit === undefined
-        ? null
-        : { ...exit, guestStatus: exit.guestStatus ?? null, error: exit.error ?? null },
+    exit: exit === undefined ? null : exitJson(exit),
     lostReason: record.lostReason ?? null,
     restartCount: record.restartCount,
     restartAtMs: record.restartAtMs ?? null,
   };
+}
+
+/** `FleetEvent` of the schemas. */
+export function eventJson(event: FleetEvent) {
+  return event.type === "exited" ? { ...event, exit: exitJson(event.exit) } : event;
+}
+
+function exitJson(exit: MicroVmExit) {
+  return { ...exit, guestStatus: exit.guestStatus ?? null, error: exit.error ?? null };
 }
 
 /**

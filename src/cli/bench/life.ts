@@ -150,8 +150,7 @@ function tooEarly(exit: MicrovmExit): LifeFailure {
 
 /** Throws for an end that is not a guest's own, with status 0. */
 function checkEnd({ reason, exitCode, error }: MicrovmExit): void {
-  // The events of some servers leave out what is null.
-  if (error) throw new LifeFailure(error.code, error.message);
+  if (error !== null) throw new LifeFailure(error.code, error.message);
   if (reason !== "poweroff" && reason !== "reboot") {
     throw new LifeFailure(`guest-${reason}`, `the guest ended: ${reason}`);
   }
