@@ -17,9 +17,10 @@ const files = sourceFiles("src");
 const typescript = files.filter((path) => path.endsWith(".ts"));
 const imports = typescript.flatMap(importsOf);
 
-/** cli ▶ api ▶ { library, testing } ▶ { actors ▶ { devices, boot }, jail } ▶ native ▶ basics; a layer may skip downwards. */
+/** cli ▶ isolation ▶ api ▶ { library, testing } ▶ { actors ▶ { devices, boot }, jail } ▶ native ▶ basics; a layer may skip downwards. */
 const RANKS: Readonly<Record<string, number>> = {
-  cli: 6,
+  cli: 7,
+  isolation: 6,
   api: 5,
   library: 4,
   testing: 4,
@@ -87,23 +88,30 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   "node:worker_threads": [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   comlink: [/^src\/actors\/transport\.ts$/, /\.worker\.ts$/],
   "better-sqlite3": [/^src\/actors\/fleet-store\.ts$/],
-  // The last two are a pipeline of which each stage can be replaced by its user's own.
+  // memory-*: a pipeline of which each stage can be replaced by its user's own.
   rxjs: [
     /^src\/actors\/(inspection|rate-limits|exit-stream|balloon-family)\.ts$/,
     /^src\/actors\/memory-(pressure|policy)\.ts$/,
+    /^src\/isolation\/remote-exits\.ts$/,
   ],
   "node:fs": [
     /^src\/boot\/boot-file\.ts$/,
-    /^src\/actors\/(config|default-guest|drive-set|fleet-store|memory-pressure|transport)\.ts$/,
+    /^src\/actors\/(config|default-guest|drive-set|fleet-store|given-files)\.ts$/,
+    /^src\/actors\/(memory-pressure|transport)\.ts$/,
     /^src\/actors\/backends\//,
     /^src\/actors\/agent\/copy-(in|out)\.ts$/,
-    /^src\/(api|cli|jail)\//,
+    /^src\/(api|cli|jail|isolation)\//,
   ],
-  "node:child_process": [/^src\/cli\//, /^src\/actors\/backends\/passt\.ts$/],
+  "node:child_process": [
+    /^src\/cli\//,
+    /^src\/actors\/backends\/passt\.ts$/,
+    /^src\/isolation\/jailed-cell\.ts$/,
+  ],
   "node:net": [
     /^src\/api\/(unix-path|tls-front|client\/socket|v1\/auth)\.ts$/,
     /^src\/actors\/backends\/(passt|vsock-sockets)\.ts$/,
     /^src\/cli\/(net-options|net\/(subnet|bridge-taps))\.ts$/,
+    /^src\/isolation\/(cell|jailed-cell)\.ts$/,
   ],
   "node:tls": [/^src\/api\/(tls-front|client\/socket)\.ts$/],
   "node:http": [/^src\/api\/client\/connection\.ts$/],
@@ -111,7 +119,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   ws: [/^src\/api\/client\/socket\.ts$/],
   "uWebSockets.js": [/^src\/api\/server\.ts$/],
   "fast-json-stringify": [/^src\/api\/serialise\.ts$/],
-  typebox: [/^src\/api\//],
+  typebox: [/^src\/api\//, /^src\/isolation\/cell-checks\.ts$/],
   "node:module": [/^src\/native\/binding\.ts$/],
 };
 
@@ -252,6 +260,16 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
     "spec/guest/vmm.spec.ts runs the machine",
   ],
   [/^src\/jail\/jail-error\.ts$/, "the jail's specs see its errors"],
+  [/^src\/actors\/running-microvm\.ts$/, "a contract"],
+  [/^src\/actors\/given-files\.ts$/, "spec/guest/isolate.spec.ts: every file of a cell is given"],
+  [
+    /^src\/isolation\/cell(-main|-microvm)?\.ts$/,
+    "spec/guest/isolate.spec.ts runs cells; remote-microvm.spec.ts speaks with one without a guest",
+  ],
+  [/^src\/isolation\/(cell-messages|cell-checks)\.ts$/, "cell-link.spec.ts"],
+  [/^src\/isolation\/stream-duplex\.ts$/, "channel.spec.ts"],
+  [/^src\/isolation\/remote-(devices|exits)\.ts$/, "remote-microvm.spec.ts"],
+  [/^src\/isolation\/(opened-files|thread-folders)\.ts$/, "spec/guest/isolate.spec.ts"],
   [/^src\/cli\//, "spec/guest/cli.spec.ts runs the command; some parts have specs besides"],
 ];
 

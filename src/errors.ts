@@ -41,6 +41,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_UNAUTHORIZED: "config",
   ERR_ESTALO_FORBIDDEN: "config",
   ERR_ESTALO_JAIL_CONFIG: "config",
+  ERR_ESTALO_ISOLATION: "config",
   // The moment.
   ERR_ESTALO_STATE: "state",
   ERR_ESTALO_STATE_LOCKED: "state",
@@ -72,6 +73,7 @@ export const ERROR_FAMILIES = {
   ERR_ESTALO_CONNECT: "host",
   ERR_ESTALO_REPLY: "host",
   ERR_ESTALO_JAIL: "host",
+  ERR_ESTALO_CELL: "host",
   // Ours.
   ERR_ESTALO_THREAD_DIED: "bug",
   ERR_ESTALO_DEVICE_FAILED: "bug",

@@ -5,6 +5,7 @@ import { parseDrive, parseRunOptions } from "../../src/cli/run-options.js";
 import { DOCTOR_VERB, RUN_VERB } from "../../src/cli/verbs.js";
 
 const PLAIN = {
+  jail: false,
   drives: [],
   nets: [],
   env: [],

@@ -117,7 +117,7 @@ export class PlayedMicrovm implements LiveMicrovm {
     serial: { transmittedBytes: 7, receivedBytes: 8, droppedBytes: 9 },
   };
   /** Our own main thread plays its vCPU. */
-  readonly vcpuThreadIds = [process.pid];
+  readonly vcpuThreads = [`/proc/self/task/${process.pid}`];
   #end: (exit: MicroVmExit) => void = () => {};
 
   constructor() {

@@ -11,12 +11,18 @@ const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
 /** See the file's header. */
 export class ServeProcess implements AsyncDisposable {
   readonly #folder = mkdtempSync(join(tmpdir(), "estalo-serve-"));
+  readonly #words: readonly string[];
   #child: ChildProcess | undefined;
   /** What it wrote. */
   output = "";
 
-  static async start(): Promise<ServeProcess> {
-    const server = new ServeProcess();
+  /** @param words - options beside those for its socket and its state */
+  private constructor(words: readonly string[]) {
+    this.#words = words;
+  }
+
+  static async start(words: readonly string[] = []): Promise<ServeProcess> {
+    const server = new ServeProcess(words);
     await server.start();
     return server;
   }
@@ -26,9 +32,17 @@ export class ServeProcess implements AsyncDisposable {
     return `unix://${join(this.#folder, "s")}`;
   }
 
+  get pid(): number {
+    return this.#child?.pid as number;
+  }
+
+  get stateFolder(): string {
+    return join(this.#folder, "state");
+  }
+
   /** Starts it, again after `end`, with the state of before. */
   async start(): Promise<void> {
-    const words = ["serve", "--state", join(this.#folder, "state")];
+    const words = ["serve", "--state", this.stateFolder, ...this.#words];
     const listen = ["--listen", join(this.#folder, "s")];
     const child = spawn(process.execPath, [COMMAND, ...words, ...listen]);
     this.#child = child;

@@ -14,6 +14,7 @@ import type { CheckedConfig, EntropyConfig } from "./config.js";
 import type { BoardRequests, VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
+import type { GivenFiles } from "./given-files.js";
 import { MemoryHotplugFamily } from "./memory-hotplug.js";
 import type { MiddlewareReporter } from "./middleware.js";
 import { MmdsFamily } from "./mmds-service.js";
@@ -74,21 +75,25 @@ export class DeviceFamilies implements DeviceFamily {
   readonly #entropy: EntropyFamily | undefined;
   readonly #families: DeviceFamily[] = [];
 
-  /** Opens what the devices need, or raises what is wrong with it and leaves nothing open. */
-  constructor(config: CheckedConfig, report: MiddlewareReporter = () => {}) {
+  /** Opens what the devices need and are not given, or raises what is wrong with it and leaves nothing open. */
+  constructor(config: CheckedConfig, report: MiddlewareReporter = () => {}, given?: GivenFiles) {
     this.net = new NetMiddleware(report);
     try {
       if (config.balloon !== undefined) {
         this.balloon = this.#add(new BalloonFamily(config.balloon, config.memoryMib));
       }
-      this.drives = this.#add(new DriveSet(config.drives, report));
+      this.drives = this.#add(new DriveSet(config.drives, report, given));
       const { mmds } = config;
       this.metadata = mmds && new MmdsFamily(mmds, config.id);
       this.interfaces = this.#add(
-        new NetSet(config.networkInterfaces, (id, device) => {
-          this.metadata?.attach(id, device);
-          this.net.add(id, device);
-        }),
+        new NetSet(
+          config.networkInterfaces,
+          (id, device) => {
+            this.metadata?.attach(id, device);
+            this.net.add(id, device);
+          },
+          given,
+        ),
       );
       const start = deviceMemoryStart(ramRegions(config.memoryMib));
       const hotplug = config.memoryHotplug && new MemoryHotplugFamily(config.memoryHotplug, start);

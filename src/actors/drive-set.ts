@@ -17,6 +17,7 @@ import type { CheckedDrive } from "./config.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
+import type { GivenFiles } from "./given-files.js";
 import { MiddlewareChain, type MiddlewareReporter } from "./middleware.js";
 import { nowUs, RateLimit } from "./rate-limits.js";
 
@@ -40,14 +41,18 @@ export class DriveSet implements DeviceFamily {
   #surroundings: DeviceSurroundings | undefined;
   #closed = false;
 
-  /** Opens every drive's file; raises ERR_ESTALO_DRIVE_FILE with none left open. */
-  constructor(configs: readonly CheckedDrive[], report: MiddlewareReporter = () => {}) {
+  /** Opens every drive's file that is not given; raises ERR_ESTALO_DRIVE_FILE with none left open. */
+  constructor(
+    configs: readonly CheckedDrive[],
+    report: MiddlewareReporter = () => {},
+    given?: GivenFiles,
+  ) {
     // As many as the drives' queues hold.
     this.middleware = new MiddlewareChain("drives", Number.POSITIVE_INFINITY, report);
     this.middleware.onUse = () => this.#reroute();
     try {
       for (const config of configs) {
-        const file = openDiskFile(config);
+        const file = given?.takeDisk(config) ?? openDiskFile(config);
         const limiter = new RateLimiter(config.rateLimiter, nowUs);
         const drive: Drive = {
           config,
@@ -109,11 +114,17 @@ export class DriveSet implements DeviceFamily {
   /**
    * Puts another file (or the same one, grown) behind a drive while the guest runs; its driver sees the new
    * capacity. Fulfilled with the size in bytes when nothing uses the old file any more. Replacements of one
-   * drive happen one after the other.
+   * drive happen one after the other. `file`: the file at the path, which is closed here in any case.
    */
-  async replace(id: string, path: string | undefined): Promise<number> {
-    const drive = this.#find(id);
-    const sizeBytes = drive.replaced.then(() => this.#replaceNow(drive, path));
+  async replace(id: string, path: string | undefined, file?: DiskFile): Promise<number> {
+    let drive: Drive;
+    try {
+      drive = this.#find(id);
+    } catch (error) {
+      if (file !== undefined) closeSync(file.fd);
+      throw error;
+    }
+    const sizeBytes = drive.replaced.then(() => this.#replaceNow(drive, path, file));
     drive.replaced = sizeBytes.catch(() => {
       if (drive.device !== undefined) drive.device.metrics.update_fails++;
     });
@@ -168,12 +179,19 @@ export class DriveSet implements DeviceFamily {
     });
   }
 
-  async #replaceNow(drive: Drive, path: string | undefined): Promise<number> {
+  async #replaceNow(
+    drive: Drive,
+    path: string | undefined,
+    file: DiskFile | undefined,
+  ): Promise<number> {
     const { device } = drive;
     const surroundings = this.#surroundings;
-    if (this.#closed || device === undefined || surroundings === undefined) throw gone(drive);
+    if (this.#closed || device === undefined || surroundings === undefined) {
+      if (file !== undefined) closeSync(file.fd);
+      throw gone(drive);
+    }
     const config = { ...drive.config, path: path ?? drive.config.path };
-    const fresh = createBackend(openDiskFile(config), config, surroundings);
+    const fresh = createBackend(file ?? openDiskFile(config), config, surroundings);
     await device.setBackend(this.#route(drive, fresh));
     if (this.#closed) {
       // The old one was closed with the others meanwhile.

@@ -183,6 +183,39 @@ function rowsFor(count: number): Uint32Array {
   return chosenRows;
 }
 
+/** Counts of each window of these batches, and of the last one, shorter, when they complete. */
+export function countExits(
+  batches: Observable<ExitBatch>,
+  { by, windowMs = WINDOW_MS }: Pick<ExitCountOptions, "by" | "windowMs">,
+  nowNs: () => number,
+): Observable<ExitCounts> {
+  checkCounting(by, windowMs);
+  return defer(() => {
+    const counter = new ExitCounter(by, nowNs());
+    return batches.pipe(
+      connect((shared) =>
+        merge(
+          shared.pipe(
+            tap((batch) => counter.add(batch)),
+            ignoreElements(),
+            endWith(undefined),
+          ),
+          interval(windowMs).pipe(takeUntil(shared.pipe(ignoreElements(), endWith(undefined)))),
+        ),
+      ),
+      map(() => counter.take(nowNs())),
+    );
+  });
+}
+
+/** Raises what a host without KVM_CAP_SYNC_REGS cannot tell. */
+export function requireRip(hasRip: boolean): void {
+  if (hasRip) return;
+  throw new EstaloError("ERR_ESTALO_KVM_CAPABILITY", "this host's KVM has no KVM_CAP_SYNC_REGS", {
+    data: { capability: "KVM_CAP_SYNC_REGS" },
+  });
+}
+
 /** See the file's header. Thread: the device host's. */
 export class ExitStream {
   readonly #source: ExitSource;
@@ -198,21 +231,18 @@ export class ExitStream {
     return this.#source.deviceNames;
   }
 
+  /** Whether exits can have RIP. */
+  get hasRip(): boolean {
+    return this.#source.hasRip;
+  }
+
   /**
    * Exits from the subscription on, as they are polled; completes when the microVM has ended. Raises
    * ERR_ESTALO_CONFIG_INVALID for options that make no sense.
    */
   batches(options: ExitStreamOptions = {}): Observable<ExitBatch> {
     checkExitOptions(options, this.devices);
-    if (options.rip && !this.#source.hasRip) {
-      throw new EstaloError(
-        "ERR_ESTALO_KVM_CAPABILITY",
-        "this host's KVM has no KVM_CAP_SYNC_REGS",
-        {
-          data: { capability: "KVM_CAP_SYNC_REGS" },
-        },
-      );
-    }
+    if (options.rip) requireRip(this.hasRip);
     return new Observable((subscriber) => this.#subscribe(subscriber, options));
   }
 
@@ -240,23 +270,8 @@ export class ExitStream {
   /** Counts of each window; the last one, shorter, when the microVM has ended. Raises as `batches` does. */
   counts({ by, windowMs = WINDOW_MS, ...options }: ExitCountOptions): Observable<ExitCounts> {
     checkCounting(by, windowMs);
-    const batches = this.batches(options);
-    return defer(() => {
-      const counter = new ExitCounter(by, this.#source.clock.sample());
-      return batches.pipe(
-        connect((shared) =>
-          merge(
-            shared.pipe(
-              tap((batch) => counter.add(batch)),
-              ignoreElements(),
-              endWith(undefined),
-            ),
-            interval(windowMs).pipe(takeUntil(shared.pipe(ignoreElements(), endWith(undefined)))),
-          ),
-        ),
-        map(() => counter.take(this.#source.clock.sample())),
-      );
-    });
+    const { clock } = this.#source;
+    return countExits(this.batches(options), { by, windowMs }, () => clock.sample());
   }
 
   /** Brings what has happened to the watchers; returns how many records the fullest ring had. */

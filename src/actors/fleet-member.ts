@@ -18,8 +18,8 @@ import type { StoredMicrovm } from "./fleet-store.js";
 import type { NewEvent } from "./fleet-writer.js";
 import { machinesReleased } from "./machine.js";
 import type { MicroVmEvent, MicroVmExit } from "./messages.js";
-import type { MicrovmSupervisor } from "./microvm-supervisor.js";
 import { isRestartedAtOpen, restartDelayMs } from "./restart-policy.js";
+import type { Eventually, RunningMicrovm } from "./running-microvm.js";
 
 export const STOP_TIMEOUT_MS = 5000;
 const STOP_TIMEOUT_MAX_MS = 3_600_000;
@@ -56,7 +56,7 @@ export class FleetMember {
     return this.#record;
   }
 
-  get supervisor(): MicrovmSupervisor | undefined {
+  get supervisor(): RunningMicrovm | undefined {
     return this.#run?.supervisor;
   }
 
@@ -122,7 +122,8 @@ export class FleetMember {
     if (run?.supervisor?.state === "running" && timeoutMs > 0) {
       run.isAsked = true;
       this.#enter("stopping");
-      run.supervisor.sendCtrlAltDelete();
+      // Who cannot be asked any more is killed below.
+      void Promise.resolve(run.supervisor.sendCtrlAltDelete()).catch(() => {});
       const patience = AbortSignal.timeout(timeoutMs);
       const { signal } = options;
       const either = signal === undefined ? patience : AbortSignal.any([patience, signal]);
@@ -174,7 +175,7 @@ export class FleetMember {
     if (drives !== undefined) this.#note({ config: { ...config, drives } }, []);
   }
 
-  sendCtrlAltDelete(): boolean {
+  sendCtrlAltDelete(): Eventually<boolean> {
     return this.#runningSupervisor("running", "send Ctrl-Alt-Delete").sendCtrlAltDelete();
   }
 
@@ -267,7 +268,9 @@ export class FleetMember {
     try {
       const complete = await this.#host.complete(this.#record.config);
       if (this.#run !== run) return;
-      run.supervisor = this.#host.makeSupervisor(checkConfig(complete));
+      const made = this.#host.makeSupervisor(checkConfig(complete), this.#record);
+      run.supervisor = made instanceof Promise ? await made : made;
+      if (this.#run !== run) return void run.supervisor.kill();
       const { stream } = run.supervisor.events;
       const subscription = stream.subscribe((event) => this.#hear(run, event));
       run.unsubscribe = () => subscription.unsubscribe();
@@ -364,7 +367,7 @@ export class FleetMember {
   #note(
     patch: Partial<FleetRecord>,
     events: readonly NewEvent[],
-    ended?: MicrovmSupervisor | undefined,
+    ended?: RunningMicrovm | undefined,
   ): void {
     this.#record = { ...this.#record, ...patch };
     if (this.#isGone) return;
@@ -377,7 +380,7 @@ export class FleetMember {
     });
   }
 
-  #runningSupervisor(state: FleetState, action: string): MicrovmSupervisor {
+  #runningSupervisor(state: FleetState, action: string): RunningMicrovm {
     const { supervisor } = this;
     if (this.#record.state !== state || supervisor === undefined) throw this.#stateError(action);
     return supervisor;

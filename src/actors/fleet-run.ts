@@ -4,10 +4,16 @@
 import type { EstaloError } from "../errors.js";
 import type { CheckedConfig, MicroVmConfig } from "./config.js";
 import { EXIT_FAILURE, EXIT_KILLED } from "./exit-code.js";
-import type { FleetCounters, FleetState } from "./fleet-messages.js";
+import type { FleetCounters, FleetRecord, FleetState } from "./fleet-messages.js";
 import type { FleetWriter } from "./fleet-writer.js";
 import type { MicroVmExit } from "./messages.js";
-import type { MicrovmSupervisor } from "./microvm-supervisor.js";
+import type { Eventually, RunningMicrovm } from "./running-microvm.js";
+
+/** Makes a microVM, ready to start; throws what is wrong with its files or the host. */
+export type MakeSupervisor = (
+  config: CheckedConfig,
+  record: FleetRecord,
+) => Eventually<RunningMicrovm>;
 
 /** What a member needs of its fleet. */
 export interface MemberHost {
@@ -15,8 +21,7 @@ export interface MemberHost {
   readonly counters: { -readonly [Name in keyof FleetCounters]: number };
   /** Fills in the default guest. */
   complete(config: MicroVmConfig): Promise<MicroVmConfig & { readonly kernel: string }>;
-  /** Makes a microVM, ready to start; throws what is wrong with its files or the host. */
-  makeSupervisor(config: CheckedConfig): MicrovmSupervisor;
+  readonly makeSupervisor: MakeSupervisor;
   /** This microVM ended, stays so, and is to be removed. */
   onAutoRemove(id: string): void;
 }
@@ -27,7 +32,7 @@ export interface Run {
   readonly delayMs: number;
   readonly ended: Promise<void>;
   readonly resolveEnded: () => void;
-  supervisor: MicrovmSupervisor | undefined;
+  supervisor: RunningMicrovm | undefined;
   unsubscribe: () => void;
   /** Its owner ends it: no restart. */
   isAsked: boolean;

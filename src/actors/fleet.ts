@@ -7,7 +7,7 @@
 import type { Observable } from "rxjs";
 import { EstaloError } from "../errors.js";
 import { throwIfAborted } from "./abortable.js";
-import type { CheckedConfig, DriveChange, MicroVmConfig } from "./config.js";
+import type { DriveChange, MicroVmConfig } from "./config.js";
 import { integer, invalid } from "./config-checks.js";
 import { defaultGuestConfig } from "./default-guest.js";
 import { EventJournal, type JournalLimits } from "./event-journal.js";
@@ -25,7 +25,7 @@ import type {
 } from "./fleet-messages.js";
 import { type CleanUp, recover } from "./fleet-recovery.js";
 import { FleetRegistry } from "./fleet-registry.js";
-import { isLiving, type MemberHost } from "./fleet-run.js";
+import { isLiving, type MakeSupervisor, type MemberHost } from "./fleet-run.js";
 import {
   type CheckedFleetSpec,
   checkFleetChange,
@@ -38,6 +38,7 @@ import {
 import { FleetStore } from "./fleet-store.js";
 import { FleetWriter } from "./fleet-writer.js";
 import { MicrovmSupervisor } from "./microvm-supervisor.js";
+import type { Eventually, RunningMetrics, RunningMicrovm } from "./running-microvm.js";
 
 /** After its microVMs were killed, `close` waits this long for the last of them, ms. */
 const CLOSE_LIMIT_MS = 10_000;
@@ -48,8 +49,8 @@ export interface FleetOptions {
   readonly stateDir: string;
   /** Clean up what a lost microVM may have left on the host, each in turn; one that throws is counted. */
   readonly cleanUp?: readonly CleanUp[];
-  /** Makes microVMs; default: supervisors. */
-  readonly makeSupervisor?: (config: CheckedConfig) => MicrovmSupervisor;
+  /** Makes microVMs; default: supervisors of this process. */
+  readonly makeSupervisor?: MakeSupervisor;
   /** How many events are kept, and how long. Default: 100,000, and seven days. */
   readonly journal?: Partial<JournalLimits>;
 }
@@ -231,12 +232,12 @@ export class Fleet implements AsyncDisposable {
   }
 
   /** Only while running. False: the guest has not taken the last ones yet. */
-  sendCtrlAltDelete(idOrName: string): boolean {
+  sendCtrlAltDelete(idOrName: string): Eventually<boolean> {
     return this.#open(idOrName).sendCtrlAltDelete();
   }
 
   /** While one exists: console, metrics, traces. Its life is the fleet's to change. */
-  supervisor(idOrName: string): MicrovmSupervisor | undefined {
+  supervisor(idOrName: string): RunningMicrovm | undefined {
     return this.#members.find(idOrName).supervisor;
   }
 
@@ -249,9 +250,9 @@ export class Fleet implements AsyncDisposable {
   }
 
   /** Counters of this run, or of the last one; `undefined` before the first. */
-  metrics(idOrName: string): MicrovmSupervisor["metrics"] | undefined {
+  metrics(idOrName: string): RunningMetrics | undefined {
     const member = this.#members.find(idOrName);
-    const last = () => this.#lastRun(member)?.metrics as MicrovmSupervisor["metrics"] | undefined;
+    const last = () => this.#lastRun(member)?.metrics as RunningMetrics | undefined;
     return member.supervisor?.metrics ?? last();
   }
 

@@ -12,13 +12,14 @@ import type { BalloonFamily } from "./balloon-family.js";
 import { integer, invalid, onlyFields } from "./config-checks.js";
 import type { Fleet } from "./fleet.js";
 import type { MemoryPressure } from "./memory-pressure.js";
+import type { RunningBalloon } from "./running-microvm.js";
 
 /** A microVM as the policy sees it; every `MicroVm` with a balloon is one. */
 export interface BalloonMember {
   readonly id: string;
   /** Left alone unless it is "running". */
   readonly state: string;
-  readonly balloon: Pick<BalloonFamily, "amounts" | "setTarget">;
+  readonly balloon: Pick<RunningBalloon, "amounts" | "setTarget">;
 }
 
 /** Bounds, hysteresis and rate of {@link memoryPolicy}. */
@@ -184,7 +185,8 @@ class Balloons {
           ? this.#inflated(amounts, stepMib)
           : Math.max(own.baseMib, fromMib - stepMib);
       if (toMib === fromMib) continue;
-      member.balloon.setTarget(toMib);
+      // One that cannot be asked any more has ended.
+      Promise.resolve(member.balloon.setTarget(toMib)).catch(() => {});
       own.setMib = toMib;
       own.paidMs = paidMs + (Math.abs(toMib - fromMib) * 1000) / rateMibPerS;
       steps.push({ id: member.id, direction, fromMib, toMib, pressure });

@@ -24,6 +24,7 @@ import {
 } from "../devices/events.js";
 import { PANICKED_MASK } from "../devices/pvpanic.regs.js";
 import { EstaloError, toEstaloError } from "../errors.js";
+import type { DiskFile } from "./backends/disk-file.js";
 import type { CheckedConfig, DriveChange } from "./config.js";
 import { Console } from "./console.js";
 import { capabilitiesFor, cpuTemplateOf, setUpVcpus } from "./cpu-setup.js";
@@ -32,7 +33,7 @@ import { DeviceFamilies } from "./device-families.js";
 import { deviceHost } from "./device-host.js";
 import { exitCodeOf } from "./exit-code.js";
 import { createExitStream, type ExitStream } from "./exit-stream.js";
-import { bootFile } from "./handed-over.js";
+import { bootFile, type GivenFiles } from "./given-files.js";
 import { EventLog } from "./inspection.js";
 import { Machine } from "./machine.js";
 import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
@@ -88,15 +89,15 @@ export class MicrovmSupervisor {
 
   /**
    * Makes the whole microVM, ready to start. Raises what is wrong with the configuration's files or with
-   * the host, and then leaves nothing behind.
+   * the host, and then leaves nothing behind. `given`: files that it does not open itself.
    */
-  constructor(config: CheckedConfig) {
+  constructor(config: CheckedConfig, given?: GivenFiles) {
     this.config = config;
     this.exited = new Promise((resolve) => {
       this.#resolveExit = resolve;
     });
     try {
-      this.devices = this.#owned(new DeviceFamilies(config, this.#onDeviceFailed));
+      this.devices = this.#owned(new DeviceFamilies(config, this.#onDeviceFailed, given));
       this.#board = this.#owned(this.#describeBoard());
       this.#vcpus = this.#owned(new VcpuGroup(config.vcpuCount, (error) => this.#fail(error)));
       const template = cpuTemplateOf(config);
@@ -124,7 +125,7 @@ export class MicrovmSupervisor {
       this.console.connect(this.#board.serial);
       this.#board.serial.onReceiveRoom = () => this.console.pump();
       this.#timings.end("machineMs");
-      const boot = this.#prepareBoot();
+      const boot = this.#prepareBoot(given);
       this.commandLine = boot.commandLine;
       this.#timings.end("kernelMs");
       this.#machine.createVcpus(vcpuCount, block);
@@ -148,9 +149,9 @@ export class MicrovmSupervisor {
     return this.#timings.timings;
   }
 
-  /** Thread numbers of the vCPUs that are in their loop, 0 for others. */
-  get vcpuThreadIds(): number[] {
-    return this.#vcpus.threadIds();
+  /** Folder in /proc of each vCPU's thread; empty for those that are not in their loop. */
+  get vcpuThreads(): string[] {
+    return this.#vcpus.threadIds().map((id) => (id === 0 ? "" : `/proc/self/task/${id}`));
   }
 
   /** Counters of the vCPUs, drives and console. */
@@ -225,15 +226,16 @@ export class MicrovmSupervisor {
 
   /**
    * Puts another file behind a drive, or measures the same one again; the guest sees the new size. With
-   * limits alone the file stays as it is.
+   * limits alone the file stays as it is. `file`: the open one at the path, closed by the drive.
    */
-  async updateDrive(id: string, { path, rateLimiter }: DriveChange = {}): Promise<void> {
+  async updateDrive(id: string, change: DriveChange = {}, file?: DiskFile): Promise<void> {
+    const { path, rateLimiter } = change;
     this.#require(this.#state === "running" || this.#state === "paused", "change a drive");
     if (rateLimiter !== undefined) {
       this.devices.drives.limit(id, rateLimiter);
       if (path === undefined) return;
     }
-    const sizeBytes = await this.devices.drives.replace(id, path);
+    const sizeBytes = await this.devices.drives.replace(id, path, file);
     this.#emit({ type: "drive-changed", drive: id, sizeBytes });
   }
 
@@ -251,12 +253,12 @@ export class MicrovmSupervisor {
     });
   }
 
-  #prepareBoot() {
+  #prepareBoot(given: GivenFiles | undefined) {
     const { config } = this;
     return prepareBoot(this.#machine.memory, {
-      kernel: bootFile("kernel", config.kernel),
+      kernel: bootFile("kernel", config.kernel, given),
       ...(config.hugePages ? {} : { images: this.#machine.images }),
-      ...(config.initrd === undefined ? {} : { initrd: bootFile("initrd", config.initrd) }),
+      ...(config.initrd === undefined ? {} : { initrd: bootFile("initrd", config.initrd, given) }),
       ...(config.bootArgs === undefined ? {} : { bootArgs: config.bootArgs }),
       ...this.devices.root,
       vcpuCount: config.vcpuCount,

@@ -6,12 +6,13 @@ import { VirtioNet } from "../devices/virtio/net.js";
 import type { NetMetrics } from "../devices/virtio/net.state.js";
 import { EstaloError } from "../errors.js";
 import { PasstBackend } from "./backends/passt.js";
-import { openTap, type TapBackend } from "./backends/tap.js";
+import { openTap, TapBackend } from "./backends/tap.js";
 import { invalid } from "./config-checks.js";
 import { type CheckedInterface, checkForwards, type NetworkInterfaceChange } from "./config-net.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
+import type { GivenFiles } from "./given-files.js";
 import { takeHandedOver } from "./handed-over.js";
 import { nowUs, RateLimit } from "./rate-limits.js";
 
@@ -31,17 +32,20 @@ export class NetSet implements DeviceFamily {
   readonly #onDevice: (id: string, device: VirtioNet) => void;
 
   /**
-   * Opens every tap; raises ERR_ESTALO_TAP or ERR_ESTALO_PASST with none left open.
+   * Opens every tap that is not given; raises ERR_ESTALO_TAP or ERR_ESTALO_PASST with none left open.
    *
    * @param onDevice - told of each device when it was made
    */
   constructor(
     configs: readonly CheckedInterface[],
     onDevice: (id: string, device: VirtioNet) => void = () => {},
+    given?: GivenFiles,
   ) {
     this.#onDevice = onDevice;
     try {
-      for (const config of configs) this.#open(config);
+      for (const config of configs) {
+        this.#open(config, openBackends(config, given?.take(`interface ${config.id}`)));
+      }
     } catch (error) {
       this.close();
       throw error;
@@ -122,10 +126,10 @@ export class NetSet implements DeviceFamily {
     }
   }
 
-  #open(config: CheckedInterface): void {
+  #open(config: CheckedInterface, backends: NetworkInterface["backends"]): void {
     const it: NetworkInterface = {
       config,
-      backends: openBackends(config),
+      backends,
       rx: new RateLimit(new RateLimiter(config.rxRateLimiter, nowUs), () =>
         it.device?.resumeThrottled("receive"),
       ),
@@ -138,8 +142,12 @@ export class NetSet implements DeviceFamily {
   }
 }
 
-function openBackends(config: CheckedInterface): (TapBackend | PasstBackend)[] {
+function openBackends(
+  config: CheckedInterface,
+  fd: number | undefined,
+): (TapBackend | PasstBackend)[] {
   const { id, tap, user, queuePairs } = config;
+  if (fd !== undefined) return [new TapBackend(tap as string, "only", fd)];
   if (user === undefined) return openTap(tap as string, queuePairs);
   const socket = takeHandedOver(`passt ${id}`);
   return [new PasstBackend(user, socket === undefined ? {} : { socket })];

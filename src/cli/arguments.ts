@@ -51,13 +51,14 @@ export function parseArguments(verb: VerbSpec, words: readonly string[]): Parsed
     if (option.value === undefined) switches.add(option.name);
     else if (option.multiple)
       values.set(option.name, [...(values.get(option.name) ?? []), token.value as string]);
-    else values.set(option.name, [token.value as string]);
+    else values.set(option.name, [(token.value ?? option.bare) as string]);
   }
   return { switches, values, operands };
 }
 
-function parseArgsOption({ value, short }: OptionSpec) {
-  const type = value === undefined ? ("boolean" as const) : ("string" as const);
+function parseArgsOption({ value, bare, short }: OptionSpec) {
+  const type =
+    value === undefined || bare !== undefined ? ("boolean" as const) : ("string" as const);
   return short === undefined ? { type } : { type, short };
 }
 
@@ -73,6 +74,7 @@ function checkValue(verb: VerbSpec, option: OptionSpec, token: OptionToken): voi
     if (value !== undefined) throw usageError(`${rawName} takes no value`, helpHint(verb));
     return;
   }
+  if (option.bare !== undefined) return;
   // `--kernel --rootfs x` forgot a value; `--kernel=--x` means it.
   const forgotten = value === undefined || (!inlineValue && /^-./.test(value));
   if (!forgotten) return;

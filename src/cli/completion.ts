@@ -26,6 +26,11 @@ function operandWords({ name }: VerbSpec): readonly string[] {
   return name === "completion" ? SHELLS : [];
 }
 
+/** The word behind it is its value. */
+function takesWord({ value, bare }: OptionSpec): boolean {
+  return value !== undefined && bare === undefined;
+}
+
 function isFile({ value }: OptionSpec): boolean {
   return value?.startsWith("FILE") ?? false;
 }
@@ -36,7 +41,7 @@ function bash(): string {
     const names = verb.microvmStates === undefined ? "" : " names=1";
     return `    ${verb.name}) words="${words.join(" ")}"${names} ;;`;
   });
-  const valued = VERBS.flatMap(({ options }) => options.filter(({ value }) => value !== undefined));
+  const valued = VERBS.flatMap(({ options }) => options.filter(takesWord));
   const plain = valued.filter((option) => !isFile(option)).map(({ name }) => `--${name}`);
   const files = valued.filter(isFile).map(({ name }) => `--${name}`);
   return `_estalo() {
@@ -64,7 +69,7 @@ function zsh(): string {
   const quote = (text: string) => text.replace(/[[\]:\\]/g, "\\$&").replaceAll("'", "'\\''");
   const cases = VERBS.map((verb) => {
     const options = verb.options.map((option) => {
-      const action = isFile(option) ? ":file:_files" : option.value === undefined ? "" : ":value:";
+      const action = isFile(option) ? ":file:_files" : takesWord(option) ? ":value:" : "";
       return `'${option.multiple ? "*" : ""}--${option.name}[${quote(option.help)}]${action}'`;
     });
     const words = operandWords(verb);
@@ -103,7 +108,7 @@ function fish(): string {
     const when = `-n '__fish_seen_subcommand_from ${verb.name}'`;
     const options = verb.options.map((option) => {
       const short = option.short === undefined ? "" : ` -s ${option.short}`;
-      const argument = option.value === undefined ? "" : isFile(option) ? " -r -F" : " -x";
+      const argument = !takesWord(option) ? "" : isFile(option) ? " -r -F" : " -x";
       return `complete -c estalo ${when} -l ${option.name}${short}${argument} -d '${quote(option.help)}'`;
     });
     const words = operandWords(verb);

@@ -44,8 +44,9 @@ ${examples(verb.examples)}
 `;
 }
 
-function optionLine({ name, short, value, help }: OptionSpec): string {
-  const names = `${short === undefined ? "    " : `-${short}, `}--${name}${value === undefined ? "" : ` ${value}`}`;
+function optionLine({ name, short, value, bare, help }: OptionSpec): string {
+  const given = value === undefined ? "" : bare === undefined ? ` ${value}` : `[=${value}]`;
+  const names = `${short === undefined ? "    " : `-${short}, `}--${name}${given}`;
   const gap =
     names.length + 2 < COLUMN ? names.padEnd(COLUMN - 2) : `${names}\n${" ".repeat(COLUMN)}`;
   return `  ${gap}${help}`;

@@ -27,6 +27,18 @@ export interface ServeOptions {
   readonly limits: { readonly bodyBytes?: number; readonly connections?: number };
   readonly logForm: "json" | "plain" | undefined;
   readonly memoryPolicy: MemoryPolicyChoice | undefined;
+  /** Undefined: all microVMs run in the server's process. */
+  readonly isolation: IsolationOptions | undefined;
+}
+
+/** How microVMs are put into processes of their own. */
+export interface IsolationOptions {
+  /** Those with the same value of this label share a process; undefined: none do. */
+  readonly tenantLabel: string | undefined;
+  /** Their users and groups; undefined: the default for root. */
+  readonly ids: { readonly first: number; readonly last: number } | undefined;
+  /** `file=value`. */
+  readonly cgroups: readonly string[];
 }
 
 /** What the defaults depend on. */
@@ -38,6 +50,9 @@ export interface ServeSurroundings {
 
 const BODY_BYTES = [1024, 64 * 1024 * 1024] as const;
 const CONNECTIONS = [1, 1_000_000] as const;
+const TENANT_LABEL = "tenant";
+const ISOLATE_DETAILS = ["isolate-label", "isolate-ids", "isolate-cgroup"];
+const ID_MAX = 0xffff_fffe;
 
 function processSurroundings(): ServeSurroundings {
   return { env: process.env, isRoot: process.getuid?.() === 0, homeFolder: homedir() };
@@ -77,6 +92,7 @@ export function serveOptions(
     },
     logForm: logForm(one("log")),
     memoryPolicy: parseMemoryPolicy(one("memory-policy")),
+    isolation: isolationOf(values),
   };
 }
 
@@ -84,6 +100,35 @@ export function serveOptions(
 export function defaultStateDir({ env, isRoot, homeFolder }: ServeSurroundings): string {
   if (env.XDG_STATE_HOME) return join(env.XDG_STATE_HOME, "estalo");
   return isRoot ? "/var/lib/estalo" : join(homeFolder, ".local", "state", "estalo");
+}
+
+function isolationOf(values: ParsedArguments["values"]): IsolationOptions | undefined {
+  const one = (name: string) => values.get(name)?.at(-1);
+  const mode = one("isolate");
+  const label = one("isolate-label");
+  if (mode === undefined) {
+    const orphan = ISOLATE_DETAILS.find((name) => values.has(name));
+    if (orphan !== undefined) throw wrong(`--${orphan} goes with --isolate`);
+    return undefined;
+  }
+  if (mode !== "microvm" && mode !== "tenant") {
+    throw wrong(`--isolate=${mode}: expected --isolate or --isolate=tenant`);
+  }
+  if (label !== undefined && mode !== "tenant") {
+    throw wrong("--isolate-label goes with --isolate=tenant");
+  }
+  return {
+    tenantLabel: mode === "tenant" ? (label ?? TENANT_LABEL) : undefined,
+    ids: idsOf(one("isolate-ids")),
+    cgroups: values.get("isolate-cgroup") ?? [],
+  };
+}
+
+function idsOf(text: string | undefined): IsolationOptions["ids"] {
+  if (text === undefined) return undefined;
+  const [, first, last] = /^(\d{1,10})-(\d{1,10})$/.exec(text)?.map(Number) ?? [];
+  if (first !== undefined && first > 0 && last > first && last <= ID_MAX) return { first, last };
+  throw wrong(`--isolate-ids ${text}: expected FIRST-LAST, two or more from 1 to ${ID_MAX}`);
 }
 
 function parseAddress(value: string): ServeAddress {

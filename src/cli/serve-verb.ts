@@ -43,6 +43,28 @@ export const SERVE_VERB: VerbSpec = {
       multiple: true,
       help: "Let pages of this origin use the server from browsers.",
     },
+    {
+      name: "isolate",
+      value: "tenant",
+      bare: "microvm",
+      help: "Put each microVM, or each tenant's microVMs, into a jailed process of its own.",
+    },
+    {
+      name: "isolate-label",
+      value: "NAME",
+      help: "With --isolate=tenant: the label whose value is the tenant. Default tenant.",
+    },
+    {
+      name: "isolate-ids",
+      value: "FIRST-LAST",
+      help: "Users and groups of those processes. Default 1900000000-1900009999; without root your own.",
+    },
+    {
+      name: "isolate-cgroup",
+      value: "FILE=VALUE",
+      multiple: true,
+      help: "Set a file of each such process's control group, such as memory.max=1G.",
+    },
     { name: "max-body-bytes", value: "N", help: "Largest body of a request. Default 1048576." },
     { name: "max-connections", value: "N", help: "Connections at once. Default 1024." },
     {
@@ -61,6 +83,7 @@ once; SIGHUP reads tokens and certificates again. The log goes to standard error
       "estalo serve --state /srv/vms --listen /run/vms.sock",
       "a state folder and a socket of its own",
     ],
+    ["estalo serve --isolate=tenant", "microVMs with the same label tenant share a process"],
     [
       "estalo serve -l 0.0.0.0:8443 --token-file token --tls-cert a.crt --tls-key a.key",
       "over the network; clients set ESTALO_HOST=https://… and ESTALO_TOKEN",

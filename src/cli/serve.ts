@@ -9,14 +9,16 @@
  */
 import { mkdirSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { Fleet } from "../actors/fleet.js";
-import type { FleetEvent, FleetRecord } from "../actors/fleet-messages.js";
+import type { Fleet } from "../actors/fleet.js";
+import type { FleetEvent } from "../actors/fleet-messages.js";
 import { type BalloonStep, balloonsOf, memoryPolicy } from "../actors/memory-policy.js";
 import { pressure$, requirePressure } from "../actors/memory-pressure.js";
 import { claimUnixPath } from "../api/unix-path.js";
 import { TokenFile } from "../api/v1/auth.js";
 import { FleetDoor } from "../api/v1/door.js";
 import { hostError, toEstaloError } from "../errors.js";
+import type { Cells } from "../isolation/cells.js";
+import { openFleet } from "./serve-fleet.js";
 import { ServeLog } from "./serve-log.js";
 import type { ServeAddress, ServeOptions } from "./serve-options.js";
 
@@ -45,6 +47,7 @@ class Server {
   readonly #fleet: Fleet;
   readonly #door: FleetDoor;
   readonly #tokens: TokenFile | undefined;
+  readonly #cells: Cells | undefined;
   #isEnding = false;
   /** Ends the memory policy, if there is one. */
   #endPolicy = () => {};
@@ -52,13 +55,14 @@ class Server {
   private constructor(
     options: ServeOptions,
     log: ServeLog,
-    fleet: Fleet,
-    tokens: TokenFile | undefined,
+    parts: { fleet: Fleet; tokens: TokenFile | undefined; cells: Cells | undefined },
   ) {
+    const { fleet } = parts;
     this.#options = options;
     this.#log = log;
     this.#fleet = fleet;
-    this.#tokens = tokens;
+    this.#tokens = parts.tokens;
+    this.#cells = parts.cells;
     this.#door = new FleetDoor({
       fleet,
       version: version(),
@@ -77,8 +81,8 @@ class Server {
       // Before any microVM is started again: two servers on one socket find out now.
       await claimUnixPath(address.path, true);
     }
-    const fleet = await Fleet.open({ stateDir, cleanUp: [removeVsockSocket] });
-    const server = new Server(options, log, fleet, tokens);
+    const { fleet, cells } = await openFleet(options, log);
+    const server = new Server(options, log, { fleet, tokens, cells });
     try {
       fleet.events.subscribe((event) => server.#logEvent(event));
       const { lost } = fleet.counters;
@@ -90,6 +94,7 @@ class Server {
     } catch (error) {
       await server.#door.close();
       await fleet.close({ timeoutMs: 0 });
+      await cells?.close();
       throw error;
     }
   }
@@ -158,6 +163,7 @@ class Server {
       status = EXIT_CRASHED;
       this.#log.write("error", "closing the fleet", { error: toEstaloError(thrown).toRecord() });
     }
+    await this.#cells?.close();
     await this.#door.close();
     this.#log.write("info", "ended");
     return status;
@@ -206,12 +212,6 @@ class Server {
     const isBad = ["lost", "device-failed", "panicked"].includes(type);
     this.#log.write(isBad ? "warn" : "info", `microVM ${type}`, { ...event, sequence });
   }
-}
-
-/** A Unix socket that a lost microVM listened on. Nobody answers there, or it is not removed. */
-async function removeVsockSocket({ config }: FleetRecord): Promise<void> {
-  const path = config.vsock?.udsPath;
-  if (path !== undefined) await claimUnixPath(path, true);
 }
 
 function makeFolder(path: string): void {

@@ -8,6 +8,8 @@ export interface OptionSpec {
   readonly short?: string;
   /** What the value is called in help; absent: a switch. `FILE` and `PATH` complete file names. */
   readonly value?: string;
+  /** The value when none is given: one is given after an equals sign only. */
+  readonly bare?: string;
   /** May be given more than once. */
   readonly multiple?: boolean;
   readonly help: string;

@@ -22,6 +22,11 @@ export interface JailOptions {
   /** In the background, in a session of its own, standard streams on /dev/null. */
   readonly isDaemon: boolean;
   readonly hasPidNamespace: boolean;
+  /**
+   * With `hasPidNamespace`: the launcher stays until the program has ended, ends with the process that started
+   * it, and the program with the launcher. Default: false.
+   */
+  readonly isAttached?: boolean;
   /** `file=value`, for example `memory.limit_in_bytes=268435456`. */
   readonly cgroups: readonly string[];
   /** "1" or "2". */

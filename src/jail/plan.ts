@@ -89,6 +89,7 @@ export function makePlan(options: JailOptions, program: Program | undefined = un
     ...(options.hasEmptyNetwork && netns === undefined ? ["empty-network"] : []),
     ...(options.hasPidNamespace ? ["new-pid-ns"] : []),
     ...(options.isDaemon ? ["daemonize"] : []),
+    ...(options.isAttached ? ["attached"] : []),
     ...(options.cleans ? ["clean"] : []),
     ...(isNew ? [] : ["keep-folder"]),
     ...["no-file", `${limits.noFile}`],

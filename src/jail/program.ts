@@ -36,6 +36,9 @@ const HOME = "/estalo";
 /** Firecracker's command line; `estalo vmm` is the other way to write it. */
 const DEFAULT_SCRIPT = "firecracker";
 
+/** Of cells: a part of their jails' folders, and the processes' name. */
+export const CELL_NAME = "cell";
+
 /** The package's own folder: above dist/ in a package, above src/ when a spec runs the sources. */
 export function packageFolder(): string {
   const near = fileURLToPath(new URL("..", import.meta.url));
@@ -59,20 +62,23 @@ export function findProgram(execFile: string, folder = packageFolder()): Program
   };
 }
 
+/** The program of a server's cells: Node.js with a bundle that needs no package. */
+export function cellProgram(folder = packageFolder()): Program {
+  const home = realpathSync(folder);
+  return {
+    name: CELL_NAME,
+    binds: nodeBinds(CELL_NAME, home),
+    command: [`/${CELL_NAME}`, `${HOME}/dist/cell.js`],
+    environment: NODE_ENVIRONMENT,
+  };
+}
+
 function nodeProgram(name: string, home: string, script: string): Program {
-  const shared = (path: string) => ({
-    source: join(home, path),
-    target: `${HOME}/${path}`,
-    isExecutable: false,
-  });
   return {
     name,
     binds: [
-      { source: realpathSync(process.execPath), target: `/${name}`, isExecutable: true },
-      ...libraries(),
-      shared("package.json"),
-      shared("dist"),
-      shared(`bin/${script}`),
+      ...nodeBinds(name, home),
+      shared(home, `bin/${script}`),
       {
         source: findPackage(home, "uWebSockets.js"),
         target: `${HOME}/node_modules/uWebSockets.js`,
@@ -80,8 +86,23 @@ function nodeProgram(name: string, home: string, script: string): Program {
       },
     ],
     command: [`/${name}`, `${HOME}/bin/${script}`, ...(script === "estalo.js" ? ["vmm"] : [])],
-    environment: [`LD_LIBRARY_PATH=${HOME}/lib`],
+    environment: NODE_ENVIRONMENT,
   };
+}
+
+const NODE_ENVIRONMENT = [`LD_LIBRARY_PATH=${HOME}/lib`];
+
+function nodeBinds(name: string, home: string): Bind[] {
+  return [
+    { source: realpathSync(process.execPath), target: `/${name}`, isExecutable: true },
+    ...libraries(),
+    shared(home, "package.json"),
+    shared(home, "dist"),
+  ];
+}
+
+function shared(home: string, path: string): Bind {
+  return { source: join(home, path), target: `${HOME}/${path}`, isExecutable: false };
 }
 
 function libraries(): Bind[] {

@@ -95,6 +95,9 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("blockDeviceBytes", Napi::Function::New<BlockDeviceBytes>(env, "blockDeviceBytes"));
   exports.Set("socketPair", Napi::Function::New<SocketPair>(env, "socketPair"));
   exports.Set("execute", Napi::Function::New<Execute>(env, "execute"));
+  exports.Set("sendDescriptor", Napi::Function::New<SendDescriptor>(env, "sendDescriptor"));
+  exports.Set("receiveDescriptor",
+              Napi::Function::New<ReceiveDescriptor>(env, "receiveDescriptor"));
   exports.Set("sharedObjects", Napi::Function::New<SharedObjects>(env, "sharedObjects"));
   exports.Set("confine", Napi::Function::New<Confine>(env, "confine"));
   exports.Set("setViolationLog", Napi::Function::New<SetViolationLog>(env, "setViolationLog"));

@@ -217,6 +217,10 @@ export interface NativeAddon {
   readonly blockDeviceBytes: (fd: number) => number;
   /** Two ends of a Unix stream socket, for who closes them. */
   readonly socketPair: () => [number, number];
+  /** Never waits: throws EAGAIN when the other end does not take them. */
+  readonly sendDescriptor: (socket: number, fd: number) => void;
+  /** One that was sent, the caller's to close; throws EAGAIN when there is none. */
+  readonly receiveDescriptor: (socket: number) => number;
   readonly signalEventFd: (fd: number) => void;
   /** TSC and CLOCK_MONOTONIC in nanoseconds, now: low word and high word of each. */
   readonly sampleClocks: (words: Uint32Array) => void;

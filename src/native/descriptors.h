@@ -2,7 +2,9 @@
  * What Node.js cannot do with descriptors.
  *
  * blockDeviceBytes(fd): size of a block device. socketPair(): two ends of a Unix stream socket,
- * closed by exec; whoever gets them owns them. Thread: any.
+ * closed by exec; whoever gets them owns them. sendDescriptor(socket, fd),
+ * receiveDescriptor(socket): one over such a socket (unix(7), SCM_RIGHTS); neither waits. Thread:
+ * any.
  */
 #ifndef ESTALO_DESCRIPTORS_H
 #define ESTALO_DESCRIPTORS_H
@@ -13,6 +15,8 @@ namespace estalo {
 
 Napi::Value BlockDeviceBytes(const Napi::CallbackInfo& info);
 Napi::Value SocketPair(const Napi::CallbackInfo& info);
+void SendDescriptor(const Napi::CallbackInfo& info);
+Napi::Value ReceiveDescriptor(const Napi::CallbackInfo& info);
 
 } // namespace estalo
 

@@ -38,7 +38,7 @@ describe("prometheusText", () => {
     const fleet = new PlayedFleet();
     await fleet.create({ name: "a" });
     await fleet.create({ name: "b", start: false });
-    const samples = parse(prometheusText(fleet, server));
+    const samples = parse(await prometheusText(fleet, server));
     expect(samples.get('estalo_microvms{state="running"}')).toBe(1);
     expect(samples.get('estalo_microvms{state="configured"}')).toBe(1);
     expect(samples.get('estalo_microvms{state="lost"}')).toBe(0);
@@ -55,7 +55,7 @@ describe("prometheusText", () => {
   it("tells of each microVM that exists", async () => {
     const fleet = new PlayedFleet();
     await fleet.create({ name: "a", config: { id: "one" } });
-    const samples = parse(prometheusText(fleet, server));
+    const samples = parse(await prometheusText(fleet, server));
     const own = (name: string, labels: string) =>
       samples.get(`estalo_microvm_${name}_total{id="one",name="a"${labels}}`);
     expect(own("exits", ',kind="mmio-write"')).toBe(4);
@@ -71,7 +71,7 @@ describe("prometheusText", () => {
     const fleet = new PlayedFleet();
     await fleet.create({ config: { id: "one" } });
     fleet.put("one", { name: 'a"\\\n' });
-    const samples = parse(prometheusText(fleet, server));
+    const samples = parse(await prometheusText(fleet, server));
     const label = String.raw`name="a\"\\\n"`;
     expect([...samples.keys()].some((key) => key.includes(label))).toBe(true);
   });
@@ -81,7 +81,7 @@ describe("prometheusText", () => {
     for (let at = 0; at < MICROVMS_MAX + 3; at++) await fleet.create({});
     const drives = Array.from({ length: 40 }, (_, index) => [`d${index}`, createBlockMetrics()]);
     Object.assign(fleet.machine("vm-1").metrics, { drives: Object.fromEntries(drives) });
-    const samples = parse(prometheusText(fleet, server));
+    const samples = parse(await prometheusText(fleet, server));
     const ids = new Set([...samples.keys()].map((key) => /\{id="([^"]*)"/.exec(key)?.[1]));
     ids.delete(undefined);
     expect(ids.size).toBe(MICROVMS_MAX);

@@ -72,12 +72,15 @@ export class TapBackend implements NetBackend {
   /** The interface has been removed, which was told: what is sent is lost, and nothing comes any more. */
   #isGone = false;
 
-  /** Opens an existing tap; raises ERR_ESTALO_TAP (`data`: operation, object, errno) when that cannot be. */
-  constructor(name: string, queue: keyof typeof QUEUES = "only") {
+  /**
+   * Opens an existing tap, or takes an open one; raises ERR_ESTALO_TAP (`data`: operation, object, errno) when
+   * that cannot be.
+   */
+  constructor(name: string, queue: keyof typeof QUEUES = "only", fd?: number) {
     this.#name = name;
     try {
       this.#tap = new (native().Tap)(
-        takeHandedOver(`tap ${name}`) ?? name,
+        fd ?? takeHandedOver(`tap ${name}`) ?? name,
         this.#status,
         QUEUES[queue],
       );

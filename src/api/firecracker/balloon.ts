@@ -1,7 +1,7 @@
 /**
  * Operations on the memory balloon.
  */
-import type { BalloonFamily } from "../../actors/balloon-family.js";
+import type { Eventually, RunningBalloon } from "../../actors/running-microvm.js";
 import { toEstaloError } from "../../errors.js";
 import * as schemas from "./balloon-schemas.js";
 import type { Balloon } from "./draft.js";
@@ -23,10 +23,13 @@ function complete(json: schemas.BalloonJson): Balloon {
 }
 
 /** The running machine's balloon; raises a Fault where there is none, and what `use` raises as one. */
-function withBalloon<T>({ target }: OperationCall, use: (balloon: BalloonFamily) => T): T {
+async function withBalloon<T>(
+  { target }: OperationCall,
+  use: (balloon: RunningBalloon) => Eventually<T>,
+): Promise<T> {
   if (target.draft.balloon === undefined) throw new Fault(NO_BALLOON);
   try {
-    return use(target.balloon());
+    return await use(target.balloon());
   } catch (error) {
     throw new Fault(`Balloon config error: ${toEstaloError(error).message}`);
   }
@@ -77,10 +80,10 @@ const patchBalloon: Operation = {
   body: schemas.BalloonUpdate,
   replies: NO_CONTENT,
   when: "after boot",
-  run(call) {
+  async run(call) {
     const { amount_mib } = call.body as { amount_mib: number };
     if (amount_mib > call.target.draft.machine.mem_size_mib) throw new Fault(TOO_LARGE);
-    withBalloon(call, (balloon) => balloon.setTarget(amount_mib));
+    await withBalloon(call, (balloon) => balloon.setTarget(amount_mib));
     changed(call, { amount_mib });
   },
 };
@@ -97,8 +100,8 @@ const getStatistics: Operation = {
   },
   when: "after boot",
   run: (call) =>
-    withBalloon(call, (balloon) => {
-      const { statistics, targetMib, targetPages, actualMib, actualPages } = balloon.report();
+    withBalloon(call, async (balloon) => {
+      const { statistics, targetMib, targetPages, actualMib, actualPages } = await balloon.report();
       return {
         target_pages: targetPages,
         actual_pages: actualPages,
@@ -118,9 +121,9 @@ const patchStatistics: Operation = {
   body: schemas.BalloonStatsUpdate,
   replies: NO_CONTENT,
   when: "after boot",
-  run(call) {
+  async run(call) {
     const { stats_polling_interval_s } = call.body as { stats_polling_interval_s: number };
-    withBalloon(call, (balloon) => balloon.setStatsInterval(stats_polling_interval_s));
+    await withBalloon(call, (balloon) => balloon.setStatsInterval(stats_polling_interval_s));
     changed(call, { stats_polling_interval_s });
   },
 };
@@ -153,10 +156,10 @@ const getHinting: Operation = {
   },
   when: "after boot",
   run: (call) =>
-    withBalloon(call, ({ hinting: { hostCommand, guestCommand } }) => ({
-      host_cmd: hostCommand,
-      guest_cmd: guestCommand ?? null,
-    })),
+    withBalloon(call, async (balloon) => {
+      const { hostCommand, guestCommand } = await balloon.hinting;
+      return { host_cmd: hostCommand, guest_cmd: guestCommand ?? null };
+    }),
 };
 
 const stopHinting: Operation = {

@@ -69,7 +69,7 @@ const putActions: Operation = {
     }
     if (!isStarted) throw new Fault(NOT_BEFORE_BOOT);
     if (action === "FlushMetrics") diagnosticsOf(call).flushMetrics();
-    else if (!target.sendCtrlAltDelete()) {
+    else if (!(await target.sendCtrlAltDelete())) {
       throw new Fault("Internal VMM error: I8042 error: i8042 internal buffer is full.");
     }
   },

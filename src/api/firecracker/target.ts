@@ -1,12 +1,12 @@
 /**
  * What door 1 needs of a machine: `estalo vmm` gives it the one of its process, a server one of its fleet.
  */
-import type { BalloonFamily } from "../../actors/balloon-family.js";
 import type { DriveChange } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { PmemChange } from "../../actors/config-pmem.js";
 import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
 import type { MetadataStore } from "../../actors/metadata-store.js";
+import type { Eventually, RunningBalloon } from "../../actors/running-microvm.js";
 import type { Draft } from "./draft.js";
 import type { LoggerJson, MetricsJson } from "./schemas.js";
 
@@ -34,17 +34,17 @@ export interface FirecrackerTarget {
   pause(): Promise<void>;
   resume(): Promise<void>;
   /** False: the guest has not taken the last ones yet. */
-  sendCtrlAltDelete(): boolean;
+  sendCtrlAltDelete(): Eventually<boolean>;
   /** Changes a drive of the running machine; a path is opened again also when it is the same. */
   updateDrive(id: string, change: DriveChange): Promise<void>;
   /** Changes limits of a network interface of the running machine. */
-  updateInterface(id: string, change: NetworkInterfaceChange): void | Promise<void>;
+  updateInterface(id: string, change: NetworkInterfaceChange): Eventually<void>;
   /** Changes limits of persistent memory of the running machine. */
   updatePmem(id: string, change: PmemChange): void | Promise<void>;
   /** What memory the running machine can be given; raises ERR_ESTALO_STATE where there is none. */
   memoryHotplug(): MemoryHotplugFamily;
   /** The running machine's balloon; raises ERR_ESTALO_STATE where there is none. */
-  balloon(): BalloonFamily;
+  balloon(): RunningBalloon;
   readonly diagnostics?: Diagnostics;
   /** Most bytes of the metadata service's data. */
   readonly metadataLimitBytes: number;

@@ -6,7 +6,6 @@
  */
 import { EXIT_KINDS, type ExitBatch } from "../../actors/exit-batch.js";
 import type { ExitCounts } from "../../actors/exit-counts.js";
-import type { ExitStream } from "../../actors/exit-stream.js";
 import { isEstaloError } from "../../errors.js";
 import { encodeExitFrame } from "../exit-frames.js";
 import type { SocketPeer, SocketSession } from "../http.js";
@@ -15,7 +14,7 @@ import { CLOSE_NORMAL, CLOSE_NOT_FOUND, CLOSE_POLICY, CLOSE_WRONG_STATE } from "
 import { exitRows } from "./exit-rows.js";
 import { ExitsBatch, ExitsCounts, ExitsHello, type ExitsQuery } from "./exit-schemas.js";
 import { type ExitsRequest, readExitsQuery } from "./exits-query.js";
-import type { DoorFleet } from "./fleet.js";
+import type { DoorFleet, LiveMicrovm } from "./fleet.js";
 
 const batchJson = serialiserOf(ExitsBatch);
 const countsJson = serialiserOf(ExitsCounts);
@@ -64,7 +63,10 @@ interface Sink {
 type Subscribe = (sink: Sink) => () => void;
 
 /** Checks what is asked for, and gives what starts it. */
-function subscription(exits: ExitStream, { watch, counting, isBinary }: ExitsRequest): Subscribe {
+function subscription(
+  exits: LiveMicrovm["exits"],
+  { watch, counting, isBinary }: ExitsRequest,
+): Subscribe {
   if (counting !== undefined) {
     const windows = exits.counts({ ...watch, ...counting });
     return (sink) => {

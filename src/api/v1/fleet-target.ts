@@ -6,12 +6,12 @@
  * read, so that nothing is lost that Firecracker cannot say. What the fleet or the host refuses is kept in
  * `refusal`, since door 1 has but one status for it.
  */
-import type { BalloonFamily } from "../../actors/balloon-family.js";
 import { checkConfig, type DriveChange, type MicroVmConfig } from "../../actors/config.js";
 import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { PmemChange } from "../../actors/config-pmem.js";
 import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
+import type { RunningBalloon } from "../../actors/running-microvm.js";
 import { EstaloError, toEstaloError } from "../../errors.js";
 import { type Draft, fromConfig, toMicroVmConfig } from "../firecracker/draft.js";
 import type { FirecrackerTarget, Phase } from "../firecracker/target.js";
@@ -94,16 +94,16 @@ export class FleetTarget implements FirecrackerTarget {
     await this.#keptLater(() => this.#fleet.resume(this.id));
   }
 
-  sendCtrlAltDelete(): boolean {
-    return this.#kept(() => this.#fleet.sendCtrlAltDelete(this.id));
+  sendCtrlAltDelete(): Promise<boolean> {
+    return this.#keptLater(async () => this.#fleet.sendCtrlAltDelete(this.id));
   }
 
   updateDrive(drive: string, change: DriveChange): Promise<void> {
     return this.#keptLater(() => this.#fleet.updateDrive(this.id, drive, change));
   }
 
-  updateInterface(id: string, change: NetworkInterfaceChange): void {
-    this.#kept(() => this.#devices.interfaces.update(id, change));
+  updateInterface(id: string, change: NetworkInterfaceChange): Promise<void> {
+    return this.#keptLater(async () => this.#devices.interfaces.update(id, change));
   }
 
   updatePmem(id: string, { rateLimiter }: PmemChange): void {
@@ -114,7 +114,7 @@ export class FleetTarget implements FirecrackerTarget {
     return this.#kept(() => this.#devices.requireMemoryHotplug());
   }
 
-  balloon(): BalloonFamily {
+  balloon(): RunningBalloon {
     return this.#kept(() => this.#devices.requireBalloon());
   }
 

@@ -1,12 +1,8 @@
 /**
  * What door 2 needs of a fleet: actors/fleet.ts is one, and so is what specs play.
  */
-import type { GuestAgent } from "../../actors/agent/guest-agent.js";
-import type { BalloonFamily } from "../../actors/balloon-family.js";
 import type { MicroVmConfig } from "../../actors/config.js";
-import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { Console } from "../../actors/console.js";
-import type { ExitStream } from "../../actors/exit-stream.js";
 import type {
   FleetCounters,
   FleetEvent,
@@ -17,10 +13,8 @@ import type {
   FleetState,
   RestartPolicy,
 } from "../../actors/fleet-messages.js";
-import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
-import type { MetadataStore } from "../../actors/metadata-store.js";
 import type { MicrovmSupervisor } from "../../actors/microvm-supervisor.js";
-import type { PmemSet } from "../../actors/pmem-set.js";
+import type { Eventually, RunningMicrovm } from "../../actors/running-microvm.js";
 
 /** Counters of a microVM, as far as door 2 tells of them. */
 export type MachineMetrics = Pick<
@@ -29,20 +23,10 @@ export type MachineMetrics = Pick<
 >;
 
 /** The microVM itself, while it exists. */
-export interface LiveMicrovm {
+export interface LiveMicrovm
+  extends Pick<RunningMicrovm, "devices" | "exits" | "refreshMetrics" | "vcpuThreads"> {
   readonly console: Pick<Console, "read" | "history" | "send">;
   readonly metrics: MachineMetrics;
-  readonly devices: {
-    readonly interfaces: { update(id: string, change: NetworkInterfaceChange): void };
-    readonly metadata: { readonly data: Pick<MetadataStore, "get" | "put" | "patch"> } | undefined;
-    readonly vsock?: { readonly agent: Pick<GuestAgent, "openStream"> } | undefined;
-    readonly pmem: Pick<PmemSet, "limit">;
-    requireBalloon(): BalloonFamily;
-    requireMemoryHotplug(): MemoryHotplugFamily;
-  };
-  /** Of each vCPU; 0: it has none now. */
-  readonly vcpuThreadIds: readonly number[];
-  readonly exits: ExitStream;
   /** Fulfilled when it has ended. */
   readonly exited: Promise<unknown>;
 }
@@ -89,7 +73,7 @@ export interface DoorFleet {
   remove(idOrName: string, options?: { readonly force?: boolean }): Promise<void>;
   wait(idOrName: string, options?: { readonly signal?: AbortSignal }): Promise<FleetRecord>;
   updateDrive(idOrName: string, drive: string, change: { readonly path?: string }): Promise<void>;
-  sendCtrlAltDelete(idOrName: string): boolean;
+  sendCtrlAltDelete(idOrName: string): Eventually<boolean>;
   supervisor(idOrName: string): LiveMicrovm | undefined;
   consoleLog(idOrName: string): Uint8Array;
   metrics(idOrName: string): MachineMetrics | undefined;

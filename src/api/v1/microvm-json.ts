@@ -43,28 +43,28 @@ function exitJson(exit: MicroVmExit) {
 }
 
 /**
- * The counters of a microVM: of this run or of the last one; empty before the first. `threadIds` are those of
- * its vCPUs, while they have threads.
+ * The counters of a microVM: of this run or of the last one; empty before the first. `threads`: folders in
+ * /proc of its vCPUs' threads, empty where there is none.
  */
 export function metricsJson(
   { id, state }: FleetRecord,
   metrics: MachineMetrics | undefined,
-  threadIds: readonly number[] = [],
+  threads: readonly string[] = [],
 ) {
   const { drives, networkInterfaces, entropy = null, serial } = metrics ?? NOTHING;
   const vcpus = (metrics ?? NOTHING).vcpus.map((counters, vcpu) => {
-    const cpuMs = threadCpuMs(threadIds[vcpu] ?? 0);
+    const cpuMs = threadCpuMs(threads[vcpu] ?? "");
     return cpuMs === undefined ? counters : { ...counters, cpuMs };
   });
   return { id, state, atMs: Date.now(), vcpus, drives, networkInterfaces, entropy, serial };
 }
 
-/** Processor time of a thread of this process; undefined when there is none, or the kernel does not tell. */
-function threadCpuMs(threadId: number): number | undefined {
-  if (threadId === 0) return undefined;
+/** Processor time of a thread; undefined when there is none, or the kernel does not tell. */
+function threadCpuMs(thread: string): number | undefined {
+  if (thread === "") return undefined;
   try {
     // Nanoseconds on a processor, nanoseconds waiting for one, time slices (Linux, sched-stats.rst).
-    const text = readFileSync(`/proc/self/task/${threadId}/schedstat`, "latin1");
+    const text = readFileSync(`${thread}/schedstat`, "latin1");
     return Number(text.split(" ", 1)[0]) / 1e6;
   } catch {
     return undefined;

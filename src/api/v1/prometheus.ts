@@ -78,7 +78,7 @@ function snakeCase(name: string): string {
 }
 
 /** The whole page. */
-export function prometheusText(fleet: DoorFleet, server: ServerMetrics): string {
+export async function prometheusText(fleet: DoorFleet, server: ServerMetrics): Promise<string> {
   const page = new Exposition();
   addServer(page, fleet, server);
   addProcess(page, server);
@@ -91,8 +91,9 @@ export function prometheusText(fleet: DoorFleet, server: ServerMetrics): string 
     `MicroVMs that exist beyond the ${MICROVMS_MAX} with series of their own.`,
     Math.max(0, live - items.length),
   );
-  for (const { id, name } of items) {
-    const machine = fleet.supervisor(id);
+  const machines = items.map(({ id, name }) => ({ id, name, machine: fleet.supervisor(id) }));
+  await Promise.all(machines.map(({ machine }) => machine?.refreshMetrics?.()));
+  for (const { id, name, machine } of machines) {
     if (machine !== undefined) addMicrovm(page, { id, name }, machine.metrics);
   }
   return page.toString();

@@ -88,8 +88,8 @@ function lifeHandlers({ fleet }: DoorContext) {
     // Not ended early when the client goes: what it asked for is a stop.
     stopMicrovm: async ({ params, body }: RouteCall) =>
       microvmReply(await fleet.stop(params.id, body as { timeoutMs?: number })),
-    sendCtrlAltDelete: ({ params }: RouteCall) => {
-      if (!fleet.sendCtrlAltDelete(params.id)) {
+    sendCtrlAltDelete: async ({ params }: RouteCall) => {
+      if (!(await fleet.sendCtrlAltDelete(params.id))) {
         throw new EstaloError("ERR_ESTALO_STATE", "the guest has not read the last keys yet", {
           data: { id: params.id },
         });
@@ -110,10 +110,13 @@ function lifeHandlers({ fleet }: DoorContext) {
         body: log.subarray(log.length - tail),
       };
     },
-    getMicrovmMetrics: ({ params }: RouteCall) => {
-      const record = fleet.get(params.id);
-      const threadIds = fleet.supervisor(record.id)?.vcpuThreadIds;
-      return json(MicrovmMetrics, metricsJson(record, fleet.metrics(record.id), threadIds));
+    getMicrovmMetrics: async ({ params }: RouteCall) => {
+      const { id } = fleet.get(params.id);
+      await fleet.supervisor(id)?.refreshMetrics?.();
+      // It may have ended meanwhile, but not gone: its counters stay.
+      const record = fleet.get(id);
+      const threads = fleet.supervisor(id)?.vcpuThreads;
+      return json(MicrovmMetrics, metricsJson(record, fleet.metrics(id), threads));
     },
   };
 }
@@ -131,10 +134,10 @@ function serverHandlers(context: DoorContext) {
         microvms: fleet.counts(),
         guest: context.guest(),
       }),
-    getMetrics: () => ({
+    getMetrics: async () => ({
       status: 200,
       headers: { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" },
-      body: prometheusText(fleet, context.serverMetrics()),
+      body: await prometheusText(fleet, context.serverMetrics()),
     }),
     getHealth: () => json(Health, { status: "ok" }),
     getReadiness: () => {

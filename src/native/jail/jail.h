@@ -45,6 +45,8 @@ struct jail_plan {
   bool has_empty_network;
   bool has_pid_namespace;
   bool is_daemon;
+  /* The launcher stays, ends with who started it, and the program with the launcher. */
+  bool is_attached;
   /* Negative: as it is. */
   long long fsize;
   long long no_file;

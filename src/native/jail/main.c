@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct jail_handles handles = {-1, -1, -1, -1, -1, -1};
@@ -142,6 +144,21 @@ static void write_pid_files(const struct jail_plan* plan, pid_t pid) {
     write_pid_file(plan->pid_file, pid);
 }
 
+/* The kernel ends this process when its parent has ended. A change of user forgets it. */
+static void end_with_parent(void) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) jail_fail("prctl", "parent's death signal");
+}
+
+/* Stays until the program has ended, and ends as it did. Holds nothing of its streams. */
+static void stay_with(pid_t child) {
+  int status = 0;
+  for (int stream = 0; stream < 3; stream++)
+    dup2(handles.null, stream);
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
 /* Forks, and the parent ends with the status of the way in, once exec or a failure decided it. */
 static void leave_to_child(int flags, const struct jail_plan* plan) {
   int way[2];
@@ -164,6 +181,7 @@ static void leave_to_child(int flags, const struct jail_plan* plan) {
   close(way[1]);
   child_to_kill = child;
   close(go[0]);
+  if (plan->is_attached) end_with_parent();
   if (flags & CLONE_NEWPID) write_pid_files(plan, child);
   close(go[1]);
   /* The caretaker's pipe ends with its last holder. */
@@ -173,6 +191,7 @@ static void leave_to_child(int flags, const struct jail_plan* plan) {
   while ((bytes = read(way[0], message, sizeof message)) < 0 && errno == EINTR) {
   }
   if (bytes > 0 && way_count == 0) fprintf(stderr, "%.*s", (int)bytes, message);
+  if (bytes == 0 && plan->is_attached) stay_with(child);
   _exit(bytes == 0 ? 0 : failure_status);
 }
 
@@ -198,6 +217,7 @@ static void start(const struct jail_plan* plan) {
   else
     write_pid_files(plan, getpid());
   jail_drop_privileges(plan, &handles);
+  if (plan->is_attached) end_with_parent();
   umask(mask);
   execve(plan->command[0], plan->command, plan->environment);
   jail_fail("exec", plan->command[0]);

@@ -50,13 +50,10 @@ static bool read_switch(const char* word, struct jail_plan* plan) {
     const char* name;
     bool* value;
   } switches[] = {
-      {"rootless", &plan->is_rootless},
-      {"empty-network", &plan->has_empty_network},
-      {"new-pid-ns", &plan->has_pid_namespace},
-      {"daemonize", &plan->is_daemon},
-      {"clean", &plan->cleans},
-      {"keep-folder", &plan->keeps_folder},
-      {"kill", &plan->kills},
+      {"rootless", &plan->is_rootless},         {"empty-network", &plan->has_empty_network},
+      {"new-pid-ns", &plan->has_pid_namespace}, {"daemonize", &plan->is_daemon},
+      {"attached", &plan->is_attached},         {"clean", &plan->cleans},
+      {"keep-folder", &plan->keeps_folder},     {"kill", &plan->kills},
   };
   for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) {
     if (strcmp(word, switches[i].name) != 0) continue;

@@ -1,0 +1,193 @@
+/**
+ * `estalo serve --isolate` as its users start it, with guests of a few instructions: what each cell has, what its end
+ * ends, and what is left when the server is killed. Needs root.
+ */
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+} from "node:fs";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { EstaloClient } from "../../src/api/client/client.js";
+import { isRoot } from "../support/jails.js";
+import { ServeProcess } from "../support/serve-process.js";
+import { HALT, print, Scratch, TINY_GUESTS } from "../support/tiny-guest.js";
+
+function reasonToSkip(): string | undefined {
+  if (!isRoot) return "needs root";
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return `no usable /dev/kvm: ${(error as Error).message}`;
+  }
+}
+
+const reason = reasonToSkip();
+if (reason !== undefined) console.warn(`spec/guest/isolate.spec.ts is skipped: ${reason}`);
+
+const scratch = new Scratch();
+afterAll(() => scratch[Symbol.dispose]());
+
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  const signal = AbortSignal.timeout(20_000);
+  while (!(await condition())) {
+    signal.throwIfAborted();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Lists what may be gone by now. */
+function listed<T>(list: () => T[]): T[] {
+  try {
+    return list();
+  } catch {
+    return [];
+  }
+}
+
+const childrenOf = (pid: number) =>
+  listed(() => {
+    const threads = readdirSync(`/proc/${pid}/task`);
+    const lists = threads.map((id) => readFileSync(`/proc/${pid}/task/${id}/children`, "latin1"));
+    return lists.join(" ").split(/\s+/).filter(Boolean).map(Number);
+  });
+
+const descendantsOf = (pid: number): number[] =>
+  childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);
+
+/** Virtual machines that a process has open. */
+const machinesOf = (pid: number) =>
+  listed(() =>
+    readdirSync(`/proc/${pid}/fd`)
+      .flatMap((fd) => listed(() => [readlinkSync(`/proc/${pid}/fd/${fd}`)]))
+      .filter((target) => target === "anon_inode:kvm-vm"),
+  ).length;
+
+/** The cells that have virtual machines, and how many. */
+const cellsOf = ({ pid }: ServeProcess) =>
+  new Map(
+    descendantsOf(pid)
+      .map((cell): [number, number] => [cell, machinesOf(cell)])
+      .filter(([, machines]) => machines > 0),
+  );
+
+const isRunning = (pid: number) =>
+  listed(() => [readFileSync(`/proc/${pid}/status`, "latin1")]).some(
+    (status) => !/^State:\s+Z/m.test(status),
+  );
+
+const guests = {
+  waits: scratch.guest("waits", print("here\n", HALT)),
+  ends: scratch.guest("ends", print("bye\n", TINY_GUESTS.poweroff)),
+};
+const config = { kernel: guests.waits, memoryMib: 64 };
+
+describe.skipIf(reason !== undefined)("estalo serve --isolate", () => {
+  it("runs a microVM in a jail, with its console, its end and its events", async () => {
+    await using server = await ServeProcess.start(["--isolate"]);
+    await using client = new EstaloClient({ host: server.host });
+    const events = client.events({ since: 0 });
+    const drive = scratch.file("drive", Buffer.alloc(4096));
+    const drives = [{ path: drive }];
+    const { id } = await client.microvms.create({ config: { ...config, drives } });
+    const [cell] = cellsOf(server).keys();
+    const status = readFileSync(`/proc/${cell}/status`, "latin1");
+    expect(status).toMatch(/^Uid:\t19000\d{5}\t/m);
+    expect(status).toMatch(/^CapEff:\t0+$/m);
+    expect(status).toMatch(/^Seccomp:\t2$/m);
+    expect(machinesOf(server.pid)).toBe(0);
+    let output = "";
+    for await (const bytes of client.console(id)) {
+      output += bytes;
+      if (output.includes("here")) break;
+    }
+    expect((await client.microvms.metrics(id)).serial.transmittedBytes).toBe(5);
+    expect((await client.microvms.pause(id)).state).toBe("paused");
+    expect((await client.microvms.resume(id)).state).toBe("running");
+    await client.microvms.delete(id, { force: true });
+    await until(() => !isRunning(cell));
+
+    const ending = await client.microvms.create({ config: { ...config, kernel: guests.ends } });
+    expect(await client.microvms.wait(ending.id)).toMatchObject({
+      state: "stopped",
+      exit: { reason: "poweroff", exitCode: 0 },
+    });
+    expect(Buffer.from(await client.microvms.logs(ending.id)).toString()).toBe("bye\n");
+    const seen: string[] = [];
+    for await (const event of events) {
+      if (event.microvm !== ending.id) continue;
+      seen.push(event.type === "state" ? event.state : event.type);
+      if (event.type === "exited") break;
+    }
+    expect(seen).toEqual(["created", "starting", "running", "stopping", "stopped", "exited"]);
+  });
+
+  it("loses the microVM of a cell that is killed, and no other", async () => {
+    await using server = await ServeProcess.start(["--isolate"]);
+    await using client = new EstaloClient({ host: server.host });
+    const [first, second] = [
+      await client.microvms.create({ config }),
+      await client.microvms.create({ config }),
+    ];
+    const cells = cellsOf(server);
+    expect([...cells.values()]).toEqual([1, 1]);
+    process.kill([...cells.keys()][0], "SIGKILL");
+    const states = async () => [
+      (await client.microvms.get(first.id)).state,
+      (await client.microvms.get(second.id)).state,
+    ];
+    await until(async () => (await states()).includes("failed"));
+    expect((await states()).sort()).toEqual(["failed", "running"]);
+    const [failed, other] = (await states())[0] === "failed" ? [first, second] : [second, first];
+    expect((await client.microvms.get(failed.id)).exit).toMatchObject({
+      reason: "failed",
+      exitCode: 125,
+    });
+    expect((await client.microvms.pause(other.id)).state).toBe("paused");
+    expect((await client.microvms.start(failed.id)).state).toBe("running");
+  });
+
+  it("leaves no process, mount or folder when it is killed", async () => {
+    await using server = await ServeProcess.start(["--isolate"]);
+    await using client = new EstaloClient({ host: server.host });
+    await client.microvms.create({ config });
+    await client.microvms.create({ config });
+    const processes = descendantsOf(server.pid);
+    const jails = join(server.stateFolder, "cells", "cell");
+    expect(cellsOf(server).size).toBe(2);
+    expect(readdirSync(jails).length).toBeGreaterThanOrEqual(2);
+    await server.end("SIGKILL");
+    await until(() => !processes.some(isRunning));
+    await until(() => !existsSync(jails) || readdirSync(jails).length === 0);
+    expect(readFileSync("/proc/self/mounts", "utf8")).not.toContain(server.stateFolder);
+  });
+
+  it("has a process for each tenant, and it ends with the tenant's last microVM", async () => {
+    await using server = await ServeProcess.start(["--isolate=tenant"]);
+    await using client = new EstaloClient({ host: server.host });
+    const drives = [
+      { id: "same", path: scratch.file("shared", Buffer.alloc(4096)), readOnly: true },
+    ];
+    const make = (tenant: string) =>
+      client.microvms.create({ config: { ...config, drives }, labels: { tenant } });
+    const made = [await make("red"), await make("red"), await make("blue")];
+    expect([...cellsOf(server).values()].sort()).toEqual([1, 2]);
+    for (const { id } of made.slice(0, 2)) await client.microvms.delete(id, { force: true });
+    await until(() => cellsOf(server).size === 1);
+    expect((await client.microvms.get(made[2].id)).state).toBe("running");
+  });
+
+  it("refuses what a cell cannot have", async () => {
+    await using server = await ServeProcess.start(["--isolate"]);
+    await using client = new EstaloClient({ host: server.host });
+    const pmem = [{ path: scratch.file("pmem", Buffer.alloc(4096)) }];
+    await expect(client.microvms.create({ config: { ...config, pmem } })).rejects.toMatchObject({
+      code: "ERR_ESTALO_ISOLATION",
+    });
+  });
+});

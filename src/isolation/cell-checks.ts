@@ -1,0 +1,169 @@
+/**
+ * The checks of what a cell says. Whoever broke out of a guest speaks here: what does not pass is a breach, and what
+ * passes is bounded, of the types it claims, and has nothing more than is asked for.
+ */
+import Type, { type Static, type TSchema } from "typebox";
+import { Compile } from "typebox/compile";
+import type { RunningMetrics } from "../actors/running-microvm.js";
+import { EntropyMetrics, NetworkMetrics, VcpuMetrics } from "../api/v1/metrics-schemas.js";
+import type { ErrorCode, ErrorRecord } from "../errors.js";
+import { frameError } from "./frames.js";
+
+const TEXT_MAX = 4096;
+/** Names of a microVM's devices are of ours; more are no microVM's. */
+const DEVICES_MAX = 64;
+const VCPUS_MAX = 32;
+
+const Text = Type.String({ maxLength: TEXT_MAX });
+const Name = Type.String({ maxLength: 128 });
+const closed = <const Properties extends Type.TProperties>(properties: Properties) =>
+  Type.Object(properties, { additionalProperties: false });
+
+/** An error, without what is behind it: that is the cell's own. */
+const Failure = closed({
+  code: Type.String({ pattern: "^ERR_ESTALO_[A-Z_]{1,64}$" }),
+  message: Text,
+  hint: Type.Optional(Text),
+  data: Type.Optional(Type.Record(Name, Type.Unknown())),
+  cause: Type.Optional(Type.Unknown()),
+});
+
+const States = ["created", "starting", "running", "paused", "stopping", "stopped", "failed"];
+const Reasons = ["poweroff", "reboot", "panic", "triple-fault", "killed", "failed"];
+const oneOf = (words: readonly string[]) => Type.Union(words.map((word) => Type.Literal(word)));
+const Status = Type.Integer({ minimum: 0, maximum: 255 });
+
+/** What happens to a microVM; its end comes as an exit. */
+const Event = Type.Union([
+  closed({ type: Type.Literal("state"), state: oneOf(States) }),
+  closed({ type: Type.Literal("booted") }),
+  closed({ type: Type.Literal("command-exited"), status: Status }),
+  closed({ type: Type.Literal("panicked") }),
+  closed({
+    type: Type.Literal("drive-changed"),
+    drive: Name,
+    sizeBytes: Type.Number({ minimum: 0 }),
+  }),
+  closed({ type: Type.Literal("device-failed"), device: Name, error: Failure }),
+  closed({ type: Type.Literal("device-needs-reset"), device: Name, reason: Text }),
+]);
+
+const Exit = closed({
+  reason: oneOf(Reasons),
+  guestStatus: Type.Optional(Status),
+  error: Type.Optional(Failure),
+  exitCode: Status,
+});
+
+/** As VirtioBlock has them. */
+const DriveCounters = Type.Record(
+  Name,
+  Type.Union([
+    Type.Number(),
+    closed({ min_us: Type.Number(), max_us: Type.Number(), sum_us: Type.Number() }),
+  ]),
+  { maxProperties: 64 },
+);
+
+const Counters = (schema: TSchema) => Type.Record(Name, schema, { maxProperties: DEVICES_MAX });
+
+const Metrics = Type.Object({
+  vcpus: Type.Array(VcpuMetrics, { maxItems: VCPUS_MAX }),
+  drives: Counters(DriveCounters),
+  networkInterfaces: Counters(NetworkMetrics),
+  entropy: Type.Optional(EntropyMetrics),
+  serial: closed({
+    transmittedBytes: Type.Number({ minimum: 0 }),
+    receivedBytes: Type.Number({ minimum: 0 }),
+    droppedBytes: Type.Number({ minimum: 0 }),
+  }),
+});
+
+const Message = Type.Union([
+  closed({ hello: Type.Literal(1) }),
+  closed({
+    reply: Type.Integer({ minimum: 1 }),
+    value: Type.Optional(Type.Unknown()),
+    error: Type.Optional(Failure),
+  }),
+  closed({ vm: Type.Integer({ minimum: 1 }), event: Event }),
+  closed({ vm: Type.Integer({ minimum: 1 }), exit: Exit, metrics: Metrics }),
+]);
+
+const BalloonReport = closed({
+  targetMib: Type.Number(),
+  targetPages: Type.Number(),
+  actualMib: Type.Number(),
+  actualPages: Type.Number(),
+  statistics: Type.Record(Name, Type.Number(), { maxProperties: 64 }),
+});
+
+const Hinting = closed({
+  hostCommand: Type.Integer({ minimum: 0 }),
+  guestCommand: Type.Optional(Type.Integer({ minimum: 0 })),
+});
+
+/** Bytes of an error's data that are kept. */
+const DATA_BYTES_MAX = 4096;
+
+/** An error that a cell tells of, in bounds. */
+export function knownError({ code, message, hint, data }: Static<typeof Failure>): ErrorRecord {
+  const isShort = data !== undefined && JSON.stringify(data).length <= DATA_BYTES_MAX;
+  return {
+    code: code as ErrorCode,
+    message,
+    ...(hint === undefined ? {} : { hint }),
+    ...(isShort ? { data } : {}),
+  };
+}
+
+/** A check: the value, or a breach. */
+export type Check<T> = (value: unknown) => T;
+
+function checkOf<Schema extends TSchema>(schema: Schema, what: string): Check<Static<Schema>> {
+  const compiled = Compile(schema);
+  return (value) => {
+    if (!compiled.Check(value)) throw frameError(`${what} that is none`);
+    return value as Static<Schema>;
+  };
+}
+
+export const checkMessage = checkOf(Message, "a message");
+export const checkNothing = checkOf(Type.Undefined(), "an answer");
+export const checkBoolean = checkOf(Type.Boolean(), "an answer");
+/** What a new microVM's exits can be of and have. */
+export const checkMade = checkOf(
+  closed({ devices: Type.Array(Name, { maxItems: 255 }), hasRip: Type.Boolean() }),
+  "a microVM",
+);
+export const checkBalloonReport = checkOf(BalloonReport, "a balloon");
+export const checkAmounts = checkOf(
+  Type.Object({
+    actualMib: Type.Number({ minimum: 0 }),
+    availableMib: Type.Optional(Type.Number({ minimum: 0 })),
+  }),
+  "a balloon",
+);
+export const checkHinting = checkOf(Hinting, "a balloon's hinting");
+
+const checkTold = checkOf(
+  closed({
+    metrics: Metrics,
+    threads: Type.Array(Type.Integer({ minimum: 0 }), { maxItems: VCPUS_MAX }),
+  }),
+  "a list of counters",
+);
+
+/** Counters, and the vCPUs' threads by their numbers in the cell. */
+export const checkMetrics: Check<{ metrics: RunningMetrics; threads: readonly number[] }> = (
+  value,
+) => {
+  const { metrics, threads } = checkTold(value);
+  return { metrics: knownMetrics(metrics), threads };
+};
+
+/** Those that the doors tell of. */
+export function knownMetrics(checked: Static<typeof Metrics>): RunningMetrics {
+  const { vcpus, drives, networkInterfaces, entropy, serial } = checked;
+  return { vcpus, drives, networkInterfaces, entropy, serial } as unknown as RunningMetrics;
+}
