@@ -150,7 +150,7 @@ describe("a port device of one's own", () => {
 });
 
 describe("devices of one's own and Linux", () => {
-  it("reach its own driver, its memory accesses and its ports", async () => {
+  it("reach its own driver and its memory accesses", async () => {
     const pattern = defineVirtioDevice({
       id: "pattern",
       deviceType: 4,
@@ -169,21 +169,19 @@ describe("devices of one's own and Linux", () => {
       read: (offset) => 0xe57a_1000 + offset,
       write: (_offset, _sizeBytes, value) => void writes.push(value),
     });
-    const image = port({ registers: Buffer.from("ok") });
     const command = [
       "head -c 14 /dev/hwrng; echo",
       "devmem 0xd0000010 32; devmem 0xd0000010 32 0x1234",
-      `dd if=/dev/port bs=1 skip=${PORT} count=2 2>/dev/null; echo`,
     ].join("; ");
     const guest = await defaultGuest();
     const vm = await MicroVm.create({
       bootArgs: `${guest.bootArgs} estalo.cmd=sh,-c,${encodeURIComponent(command)}`,
       entropy: false,
-      devices: [pattern, mmio, image],
+      devices: [pattern, mmio],
     });
     await vm.start();
     expect(await vm.wait()).toMatchObject({ reason: "poweroff", guestStatus: 0 });
-    expect(text(vm)).toContain("estalo estalo \r\n0xE57A1010\r\nok\r\n");
+    expect(text(vm)).toContain("estalo estalo \r\n0xE57A1010\r\n");
     expect(writes).toEqual([0x1234]);
     expect(vm.metrics.devices.pattern).toMatchObject({ failures: 0, dropped: 0 });
   });
