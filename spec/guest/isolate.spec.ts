@@ -2,6 +2,7 @@
  * `estalo serve --isolate` as its users start it, with guests of a few instructions: what each cell has, what its end
  * ends, and what is left when the server is killed. Needs root.
  */
+import { spawnSync } from "node:child_process";
 import {
   accessSync,
   constants,
@@ -11,7 +12,7 @@ import {
   readlinkSync,
 } from "node:fs";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, onTestFinished } from "vitest";
 import { EstaloClient } from "../../src/api/client/client.js";
 import { isRoot } from "../support/jails.js";
 import { ServeProcess } from "../support/serve-process.js";
@@ -60,13 +61,17 @@ const childrenOf = (pid: number) =>
 const descendantsOf = (pid: number): number[] =>
   childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);
 
+/** What a process has open. */
+const targetsOf = (pid: number) =>
+  listed(() =>
+    readdirSync(`/proc/${pid}/fd`).flatMap((fd) =>
+      listed(() => [readlinkSync(`/proc/${pid}/fd/${fd}`)]),
+    ),
+  );
+
 /** Virtual machines that a process has open. */
 const machinesOf = (pid: number) =>
-  listed(() =>
-    readdirSync(`/proc/${pid}/fd`)
-      .flatMap((fd) => listed(() => [readlinkSync(`/proc/${pid}/fd/${fd}`)]))
-      .filter((target) => target === "anon_inode:kvm-vm"),
-  ).length;
+  targetsOf(pid).filter((target) => target === "anon_inode:kvm-vm").length;
 
 /** The cells that have virtual machines, and how many. */
 const cellsOf = ({ pid }: ServeProcess) =>
@@ -180,6 +185,32 @@ describe.skipIf(reason !== undefined)("estalo serve --isolate", () => {
     for (const { id } of made.slice(0, 2)) await client.microvms.delete(id, { force: true });
     await until(() => cellsOf(server).size === 1);
     expect((await client.microvms.get(made[2].id)).state).toBe("running");
+  });
+
+  it("gives a cell an open tap, in a network of its own, and the new file of a drive (needs ip)", async (test) => {
+    const tap = `eiso${process.pid}`;
+    if (spawnSync("ip", ["tuntap", "add", tap, "mode", "tap", "vnet_hdr"]).status !== 0) {
+      return test.skip("cannot make a tap");
+    }
+    onTestFinished(() => void spawnSync("ip", ["link", "del", tap]));
+    await using server = await ServeProcess.start(["--isolate"]);
+    await using client = new EstaloClient({ host: server.host });
+    const drives = [{ id: "data", path: scratch.file("small", Buffer.alloc(4096)) }];
+    const networkInterfaces = [{ tap }];
+    const { id } = await client.microvms.create({
+      config: { ...config, drives, networkInterfaces },
+    });
+    const [cell] = cellsOf(server).keys();
+    const open = () => targetsOf(cell);
+    expect(open().filter((target) => target === "/dev/net/tun")).toHaveLength(1);
+    expect(targetsOf(server.pid)).not.toContain("/dev/net/tun");
+    expect(readFileSync(`/proc/${cell}/net/dev`, "utf8")).not.toContain(tap);
+    expect(open().some((target) => target.endsWith("/small"))).toBe(true);
+    const path_on_host = scratch.file("large", Buffer.alloc(8192));
+    await client.configuration(id).patchDrive({ drive_id: "data", path_on_host });
+    expect(open().some((target) => target.endsWith("/large"))).toBe(true);
+    expect(open().some((target) => target.endsWith("/small"))).toBe(false);
+    await client.microvms.delete(id, { force: true });
   });
 
   it("refuses what a cell cannot have", async () => {

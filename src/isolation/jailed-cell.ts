@@ -127,13 +127,17 @@ export function makeCellFolder({ folder }: Pick<CellJails, "folder">): void {
 /** Whether this user could start cells at all; raises ERR_ESTALO_ISOLATION when that is known not to be. */
 export function isolationError(cause: EstaloError): EstaloError {
   const isRoot = process.geteuid?.() === 0;
-  return new EstaloError("ERR_ESTALO_ISOLATION", "microVMs cannot be isolated here", {
-    cause,
-    hint: isRoot
-      ? "see the cause; docs/jailer.md says what a jail needs"
-      : "serve as root, or where this user may make user namespaces",
-    data: { cause: cause.message },
-  });
+  return new EstaloError(
+    "ERR_ESTALO_ISOLATION",
+    `microVMs cannot be isolated here: ${cause.message}`,
+    {
+      cause,
+      hint: isRoot
+        ? "see the cause; docs/jailer.md says what a jail needs"
+        : "serve as root, or where this user may make user namespaces",
+      data: { cause: cause.message },
+    },
+  );
 }
 
 /** What it says on standard error, on one line. */
