@@ -3,9 +3,9 @@
  *
  *      ├──── the file, MAP_SHARED ────┤─ zeros ─┤     whole windows of 2 MiB
  *
- * Nothing in this process touches the mapping: it is there for KVM. A vCPU that reads where the file
- * was cut off meanwhile waits, or fails in KVM_RUN, by itself. The window's rest after the file is
- * memory of this process that is not in the file.
+ * Nothing in this process touches the mapping: it is there for KVM. A vCPU that reads where the
+ * file was cut off meanwhile waits, or fails in KVM_RUN, by itself. The window's rest after the
+ * file is memory of this process that is not in the file.
  *
  * new FileMapping(fd, sizeBytes, readOnly): windowBytes, close(). The descriptor stays the
  * caller's. A VM that has the mapping in a slot keeps it until it is closed itself. Thread: any
