@@ -9,6 +9,7 @@ import {
 import { checkMicroVmConfig } from "../../src/actors/fleet-spec.js";
 import type { BusDeviceDefinition } from "../../src/devices/mailbox-back.js";
 import type { VirtioDeviceDefinition } from "../../src/devices/virtio/chain-device.js";
+import { MAX_QUEUES } from "../../src/devices/virtio/mmio-transport.state.js";
 
 const GOOD: VirtioDeviceDefinition = { id: "own", deviceType: 4, queues: [8], onChain() {} };
 
@@ -26,7 +27,11 @@ describe("defineVirtioDevice", () => {
     ["an id with a blank", { id: "a b" }, "device.id"],
     ["device type 0, which is none", { deviceType: 0 }, "device.deviceType"],
     ["no queue", { queues: [] }, "device.queues"],
-    ["nine queues", { queues: Array(9).fill(8) }, "device.queues"],
+    [
+      "one queue more than there may be",
+      { queues: Array(MAX_QUEUES + 1).fill(8) },
+      "device.queues",
+    ],
     ["a queue that is no power of two", { queues: [8, 6] }, "device.queues[1]"],
     ["a ring feature", { features: [29] }, "device.features[0]"],
     ["a feature beyond 63", { features: [1, 64] }, "device.features[1]"],

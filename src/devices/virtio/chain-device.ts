@@ -41,7 +41,7 @@ export interface VirtioDeviceDefinition {
   readonly id: string;
   /** VirtIO 1.2 § 5: the guest's driver is found by it. */
   readonly deviceType: number;
-  /** Most entries of each queue: 1 to 8 queues, powers of two up to 1024. */
+  /** Most entries of each queue: 1 to 17 queues, powers of two up to 1024. */
   readonly queues: readonly number[];
   /** The device type's own feature bits, 0 to 23 and 50 to 63. Ring features are added. Default: none. */
   readonly features?: readonly number[];
