@@ -16,7 +16,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const bin = (name) => join(root, "node_modules/.bin", name);
 const scratch = mkdtempSync(join(tmpdir(), "estalo-test-"));
 /** Time the testbed has for its guest specs, s. */
-const TESTBED_LIMIT_S = 1200;
+const TESTBED_LIMIT_S = 1500;
 /** Its exit status when that is over. */
 const TESTBED_TIME_IS_UP = 124;
 /** Its exit status when the specs' runner met a segmentation fault. */
