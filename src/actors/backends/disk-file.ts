@@ -28,7 +28,13 @@ export interface DiskFile {
 export function openDiskFile(drive: Pick<CheckedDrive, "id" | "path" | "readOnly">): DiskFile {
   const object = `drive ${drive.id} (${drive.path})`;
   const fail = (operation: string, error: unknown) =>
-    hostError(operation, object, error, "ERR_ESTALO_DRIVE_FILE", hintFor(drive.path, error));
+    hostError(
+      operation,
+      object,
+      error,
+      "ERR_ESTALO_DRIVE_FILE",
+      openHint(drive.path, error, "disk"),
+    );
   let fd: number;
   try {
     fd = takeHandedOver(`drive ${drive.id}`) ?? openPath(drive, object);
@@ -69,10 +75,11 @@ function refuseOtherKinds(stats: Stats, object: string): void {
   });
 }
 
-function hintFor(path: string, error: unknown): string {
+/** What to do about a file that cannot be opened; `what` a new one would be. */
+export function openHint(path: string, error: unknown, what: string): string {
   switch ((error as NodeJS.ErrnoException).code) {
     case "ENOENT":
-      return `truncate --size 1G ${path} makes an empty disk`;
+      return `truncate --size 1G ${path} makes an empty ${what}`;
     case "EACCES":
     case "EPERM":
     case "EROFS":

@@ -15,6 +15,7 @@ import type { SyncBackend } from "../../devices/backend.js";
 import { EstaloError, hostError } from "../../errors.js";
 import { type NativeFileMapping, native } from "../../native/binding.js";
 import type { CheckedPmem } from "../config-pmem.js";
+import { openHint } from "./disk-file.js";
 
 /** See the file's header. Thread: the device host's. */
 export class PmemFile implements SyncBackend {
@@ -31,7 +32,7 @@ export class PmemFile implements SyncBackend {
     const fail = (operation: string, error: unknown) =>
       error instanceof EstaloError
         ? error
-        : hostError(operation, object, error, "ERR_ESTALO_PMEM_FILE", hintFor(path, error));
+        : hostError(operation, object, error, "ERR_ESTALO_PMEM_FILE", openHint(path, error, "one"));
     try {
       // Looked at before it is opened: opening a FIFO would wait for its other end.
       refuseOtherKinds(statSync(path), object);
@@ -79,17 +80,4 @@ function refuseOtherKinds(stats: Stats, object: string): void {
     });
   if (!stats.isFile()) throw fail("no regular file");
   if (stats.size === 0) throw fail("empty");
-}
-
-function hintFor(path: string, error: unknown): string {
-  switch ((error as NodeJS.ErrnoException).code) {
-    case "ENOENT":
-      return `truncate --size 1G ${path} makes an empty one`;
-    case "EACCES":
-    case "EPERM":
-    case "EROFS":
-      return "attach it read-only, or change its permissions";
-    default:
-      return "estalo doctor checks this host";
-  }
 }
