@@ -23,8 +23,8 @@ const TESTBED_TIME_IS_UP = 124;
 const TESTBED_SEGFAULT = 139;
 /** How a guest's report names that end (spec/support/guest-report.ts). */
 const TRIPLE_FAULT = '"reason":"triple-fault"';
-/** What only hardware KVM shows: unchanged kernels, ACPI, several vCPUs. */
-const TESTBED_FILES = ["default-guest", "debian", "bad-input"].map(
+/** What only hardware KVM shows: unchanged kernels, ACPI, several vCPUs; and control groups with all controllers. */
+const TESTBED_FILES = ["default-guest", "debian", "bad-input", "jail-limits"].map(
   (name) => `spec/guest/${name}.spec.ts`,
 );
 /** Its memory: the largest guest has 6 GiB. */

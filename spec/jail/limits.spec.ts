@@ -1,8 +1,7 @@
 /** Limits of a jail hold: a fork bomb, a memory hog and a full disk harm nobody else. */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import {
   hostTraces,
@@ -13,13 +12,12 @@ import {
   startJail,
   until,
 } from "../support/jails.js";
+import { canBuildPlant, FORK_BOMB, Plant } from "../support/plant.js";
 
 const hierarchies = readFileSync("/proc/mounts", "utf8");
 const hasV1 =
   / cgroup [^\n]*\bpids\b/.test(hierarchies) && / cgroup [^\n]*\bmemory\b/.test(hierarchies);
 const hasV2 = hierarchies.includes(" cgroup2 ");
-const HEADERS = join(dirname(dirname(process.execPath)), "include/node");
-const canBuild = existsSync(join(HEADERS, "node_api.h")) && existsSync("/usr/bin/cc");
 const PARENT = "estalo-spec-limits";
 
 /** Removes the parent group, which is empty by then. */
@@ -30,28 +28,20 @@ function forgetParent(): void {
 }
 
 describe.runIf(isRoot && hasV1)("a jail's control groups (need root and cgroup version 1)", () => {
-  it.runIf(canBuild)("stop a fork bomb, and end what it made (needs a C compiler)", async () => {
-    const base = makeBase();
-    forgetParent();
-    const folder = mkdtempSync(join(tmpdir(), "estalo-plant-"));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    const source = new URL("../support/plant.c", import.meta.url).pathname;
-    const plant = join(folder, "plant.node");
-    execFileSync("cc", ["-shared", "-fPIC", "-I", HEADERS, source, "-o", plant]);
-    mkdirSync(join(base, "node/one/root"), { recursive: true });
-    copyFileSync(plant, join(base, "node/one/root/plant.node"));
-    // 57 is fork, 34 pause: what is made stays.
-    const code = `const { call } = require("/plant.node"); let made = 0, result = 0;
-      while (made < 500 && (result = call(57)) > 0) made++;
-      if (result === 0) for (;;) call(34);
-      require("node:fs").writeSync(1, JSON.stringify([made, result]));
-      process.reallyExit(0)`;
-    const options = { cgroups: ["pids.max=40"], parentCgroup: PARENT };
-    const [made, result] = await inJail<number[]>(code, jailOptions(base, options));
-    expect(result).toBe(-11);
-    expect(made).toBeGreaterThan(0);
-    expect(made).toBeLessThan(40);
-  });
+  it.runIf(canBuildPlant)(
+    "stop a fork bomb, and end what it made (needs a C compiler)",
+    async () => {
+      const base = makeBase();
+      forgetParent();
+      using plant = new Plant();
+      plant.into(join(base, "node/one/root"));
+      const options = { cgroups: ["pids.max=40"], parentCgroup: PARENT };
+      const [made, result] = await inJail<number[]>(FORK_BOMB, jailOptions(base, options));
+      expect(result).toBe(-11);
+      expect(made).toBeGreaterThan(0);
+      expect(made).toBeLessThan(40);
+    },
+  );
 
   it("end a memory hog, and nothing else", async () => {
     const base = makeBase();

@@ -1,7 +1,7 @@
 /*
  * What an attacker inside a process has: any system call. call(number, arguments…) gives its
- * result, or -errno; numbers and Uint8Arrays (their address) are taken. For
- * spec/jail/escapes.spec.ts.
+ * result, or -errno; numbers and Uint8Arrays (their address) are taken. address(array) is where an
+ * array is, as a bigint. For spec/support/escapes.ts.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,8 +34,21 @@ static napi_value call(napi_env env, napi_callback_info info) {
   return result;
 }
 
+static napi_value address(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value value;
+  napi_value result;
+  void* data = NULL;
+  napi_get_cb_info(env, info, &count, &value, NULL, NULL);
+  napi_get_typedarray_info(env, value, NULL, NULL, &data, NULL, NULL);
+  napi_create_bigint_uint64(env, (uint64_t)data, &result);
+  return result;
+}
+
 NAPI_MODULE_INIT() {
   napi_value function;
+  napi_create_function(env, "address", NAPI_AUTO_LENGTH, address, NULL, &function);
+  napi_set_named_property(env, exports, "address", function);
   napi_create_function(env, "call", NAPI_AUTO_LENGTH, call, NULL, &function);
   napi_set_named_property(env, exports, "call", function);
   return exports;
