@@ -105,7 +105,7 @@ class Player {
     else if (one.do === "fail") void m.transport.fail("told to");
     else if (one.do === "pause") {
       this.paused = true;
-      m.transport.quiesce();
+      void m.transport.quiesce();
     } else if (one.do === "resume") {
       this.paused = false;
       m.transport.resume();

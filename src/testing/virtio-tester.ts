@@ -173,7 +173,7 @@ export class VirtioTester {
 
   /** Pauses the microVM, and lets it go on. */
   pause(): void {
-    this.#machine.transport.quiesce();
+    void this.#machine.transport.quiesce();
   }
 
   resume(): void {

@@ -76,8 +76,14 @@ describe("the balloon", () => {
   it("says that there is none", async () => {
     const { send, target } = fakeDoor();
     target.phase = "Running";
-    for (const path of ["/balloon", "/balloon/statistics", "/balloon/hinting/status"]) {
-      const reply = await send("GET", path);
+    for (const [method, path] of [
+      ["GET", "/balloon"],
+      ["GET", "/balloon/statistics"],
+      ["GET", "/balloon/hinting/status"],
+      ["PATCH", "/balloon/hinting/start"],
+      ["PATCH", "/balloon/hinting/stop"],
+    ] as const) {
+      const reply = await send(method, path);
       expect([reply.status, jsonOf(reply)]).toEqual([
         400,
         { fault_message: "Balloon config error: Device not found." },

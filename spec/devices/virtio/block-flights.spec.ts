@@ -169,7 +169,7 @@ describe("VirtioBlock changing its backend", () => {
     const m = new BlockMachine();
     const huge = new MemoryDisk(m.memory, 0);
     Object.defineProperty(huge, "sizeBytes", { value: 4096 * GIB + 511 });
-    m.device.setBackend(huge);
+    void m.device.setBackend(huge);
     expect(m.read(transport.CONFIG_OFFSET)).toBe(0);
     expect(m.read(transport.CONFIG_OFFSET + 4)).toBe(2);
   });

@@ -269,7 +269,7 @@ describe("ChainDevice in a pause", () => {
     const { m, ring, chains } = started({ onClose: ({ id }) => closed.push(id) });
     ring.add(readable(4), writable(4));
     m.kick();
-    m.transport.quiesce();
+    void m.transport.quiesce();
     m.device.close();
     m.device.close();
     expect(closed).toEqual(["own"]);

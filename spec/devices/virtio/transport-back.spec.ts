@@ -242,7 +242,7 @@ describe("TransportBack pausing", () => {
     m.runDeferred();
     expect(m.device.calls).toEqual(["process 0"]);
     m.device.host.deferQueue(0);
-    m.transport.quiesce();
+    void m.transport.quiesce();
     m.runDeferred();
     expect(m.device.calls).toEqual(["process 0", "quiesce"]);
   });

@@ -138,9 +138,9 @@ const startHinting: Operation = {
   isBodyOptional: true,
   replies: NO_CONTENT,
   when: "after boot",
-  run(call) {
+  async run(call) {
     const { acknowledge_on_stop = true } = (call.body ?? {}) as { acknowledge_on_stop?: boolean };
-    withBalloon(call, (balloon) => balloon.startHinting(acknowledge_on_stop));
+    await withBalloon(call, (balloon) => balloon.startHinting(acknowledge_on_stop));
   },
 };
 
