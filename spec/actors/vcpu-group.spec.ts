@@ -83,12 +83,27 @@ beforeEach(() => {
 });
 
 describe("VcpuGroup", () => {
-  it("asks for its threads when it is made, and gives them back unused", () => {
+  it("asks for its first thread when it is made, and gives it back unused", () => {
     const { group, threads } = createGroup();
-    expect(threads).toHaveLength(2);
+    expect(threads).toHaveLength(1);
     group.close();
     expect(pool.back).toEqual(threads);
-    expect(threads.map(({ calls }) => calls)).toEqual([[], []]);
+    expect(threads.map(({ calls }) => calls)).toEqual([[]]);
+  });
+
+  it("lets the first vCPU in before the others have threads, and each of them when it has one", async () => {
+    const { group, threads, run } = createGroup();
+    const attached = group.attach();
+    run();
+    expect(threads.map(({ calls }) => calls)).toEqual([["attach", "run"]]);
+    await attached;
+    expect(threads.map(({ calls }) => calls)).toEqual([
+      ["attach", "run"],
+      ["attach", "run"],
+    ]);
+    const left = group.leave();
+    for (const thread of threads) thread.end({ kind: "kicked" });
+    await left;
   });
 
   it("attaches, runs, makes all leave, detaches and gives back, in this order", async () => {
@@ -210,8 +225,8 @@ describe("VcpuGroup", () => {
 
   it("rejects when a thread cannot attach, with its reason", async () => {
     const { group, threads } = createGroup();
-    const refused = new EstaloError("ERR_ESTALO_HOST", "attach vCPU 1: ENOMEM");
-    threads[1].attachReply = refused.toRecord();
+    const refused = new EstaloError("ERR_ESTALO_HOST", "attach vCPU 0: ENOMEM");
+    threads[0].attachReply = refused.toRecord();
     await expect(group.attach()).rejects.toMatchObject({ message: refused.message });
     await group.detach();
     expect(pool.back).toHaveLength(2);

@@ -3,10 +3,13 @@
  *
  *     take threads ─▶ attach ─▶ run … every thread is in the guest … leave (pending, kick) ─▶ detach ─▶ give back
  *
- * Threads are asked for when the group is made, so that they start while the machine is being built.
+ * The first vCPU's thread is asked for when the group is made, so that it starts while the machine is being built. Those of
+ * the others come one by one behind it, a turn of the event loop for each: starting a thread costs more than making the
+ * machine, the guest begins with one vCPU, and wakes the others when theirs may already be there (they wait for that in KVM).
  * A thread that dies, or a vCPU that cannot go on, is reported once; nothing waits for a dead thread.
  */
-import { EstaloError, toEstaloError } from "../errors.js";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { type ErrorRecord, EstaloError, toEstaloError } from "../errors.js";
 import { VCPU_REGS } from "../native/binding.js";
 import { KVM_REGS } from "../native/kvm-structs.js";
 import * as k from "../native/layouts.js";
@@ -54,7 +57,10 @@ export class VcpuGroup {
   readonly #onFailed: (error: EstaloError) => void;
   readonly #count: number;
   #threads: VcpuThreadHandle[] = [];
-  #attached = false;
+  /** So many of them have a vCPU. */
+  #attachedCount = 0;
+  /** Who hears of a triple fault while the vCPUs are in the guest. */
+  #onShutdown: (() => void) | undefined;
   #running: Promise<void>[] = [];
   #connection: Connection | undefined;
   #control: Int32Array[] = [];
@@ -62,7 +68,7 @@ export class VcpuGroup {
   constructor(count: number, onFailed: (error: EstaloError) => void) {
     this.#count = count;
     this.#onFailed = onFailed;
-    this.#takeThreads();
+    this.#threads.push(vcpuThreads.take());
   }
 
   /** Joins the group to the machine it runs and to the devices its exits go to. */
@@ -79,26 +85,19 @@ export class VcpuGroup {
 
   /**
    * Gives every vCPU a thread; fulfilled when all of them have it. `run` need not wait for that: a thread takes
-   * both messages in one turn, which saves a start a wake-up of each thread.
+   * both messages in one turn, which saves a start a wake-up of each thread. `leave` has to.
    */
   async attach(): Promise<void> {
-    this.#takeThreads();
-    const { machine, block, windows, hostFd } = this.#connected();
-    this.#attached = true;
-    const replies = await Promise.all(
-      this.#threads.map((thread, vcpu) =>
-        thread.attach({
-          vcpu,
-          vcpuFd: machine.vcpus[vcpu].fd,
-          mmapBytes: machine.vcpuMmapBytes,
-          shared: block.buffer,
-          block: block.vcpus[vcpu],
-          hostFd,
-          devices: windows,
-        }),
-      ),
-    );
-    const failed = replies.find((reply) => reply !== undefined);
+    const replies: Promise<ErrorRecord | undefined>[] = [];
+    while (this.#attachedCount < this.#count) {
+      const vcpu = this.#attachedCount;
+      if (vcpu > 0) await nextTurn();
+      this.#threads[vcpu] ??= vcpuThreads.take();
+      replies.push(this.#attachOne(vcpu));
+      this.#attachedCount++;
+      if (this.#onShutdown !== undefined) this.#runOne(vcpu, this.#onShutdown);
+    }
+    const failed = (await Promise.all(replies)).find((reply) => reply !== undefined);
     if (failed !== undefined) throw EstaloError.fromRecord(failed);
   }
 
@@ -109,16 +108,13 @@ export class VcpuGroup {
     }
     if (inGuest.size === 0) process.on("exit", sendHome);
     inGuest.add(this);
-    this.#running = this.#threads.map((thread, vcpu) =>
-      thread
-        .run()
-        .then((outcome) => this.#returned(vcpu, outcome, onShutdown))
-        .catch((error) => this.#onFailed(toEstaloError(error))),
-    );
+    this.#onShutdown = onShutdown;
+    for (let vcpu = 0; vcpu < this.#attachedCount; vcpu++) this.#runOne(vcpu, onShutdown);
   }
 
   /** Makes every vCPU leave the guest; fulfilled when all have. */
   async leave(): Promise<void> {
+    this.#onShutdown = undefined;
     const running = this.#running;
     if (running.length === 0) return;
     this.#running = [];
@@ -151,12 +147,12 @@ export class VcpuGroup {
   /** Takes the vCPUs from their threads, and gives the threads back. No vCPU runs. */
   async detach(): Promise<void> {
     const threads = this.#threads.splice(0);
-    const attached = this.#attached;
-    this.#attached = false;
+    const attachedCount = this.#attachedCount;
+    this.#attachedCount = 0;
     await Promise.all(
-      threads.map(async (thread) => {
+      threads.map(async (thread, vcpu) => {
         // A thread that died meanwhile has let go for good.
-        if (attached && thread.alive) await thread.detach().catch(() => {});
+        if (vcpu < attachedCount && thread.alive) await thread.detach().catch(() => {});
         await vcpuThreads.giveBack(thread);
       }),
     );
@@ -192,8 +188,26 @@ export class VcpuGroup {
     );
   }
 
-  #takeThreads(): void {
-    while (this.#threads.length < this.#count) this.#threads.push(vcpuThreads.take());
+  #attachOne(vcpu: number): Promise<ErrorRecord | undefined> {
+    const { machine, block, windows, hostFd } = this.#connected();
+    return this.#threads[vcpu].attach({
+      vcpu,
+      vcpuFd: machine.vcpus[vcpu].fd,
+      mmapBytes: machine.vcpuMmapBytes,
+      shared: block.buffer,
+      block: block.vcpus[vcpu],
+      hostFd,
+      devices: windows,
+    });
+  }
+
+  #runOne(vcpu: number, onShutdown: () => void): void {
+    const outcome = this.#threads[vcpu].run();
+    this.#running.push(
+      outcome
+        .then((it) => this.#returned(vcpu, it, onShutdown))
+        .catch((error) => this.#onFailed(toEstaloError(error))),
+    );
   }
 
   #connected(): Connection {
