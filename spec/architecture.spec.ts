@@ -261,7 +261,6 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
   ],
   [/^src\/jail\/jail-error\.ts$/, "the jail's specs see its errors"],
   [/^src\/actors\/running-microvm\.ts$/, "a contract"],
-  [/^src\/actors\/given-files\.ts$/, "spec/guest/isolate.spec.ts: every file of a cell is given"],
   [
     /^src\/isolation\/cell(-main|-microvm)?\.ts$/,
     "spec/guest/isolate.spec.ts runs cells; remote-microvm.spec.ts speaks with one without a guest",

@@ -12,6 +12,7 @@ const METRICS = {
   vcpus: [{ exitIoIn: 1, exitIoOut: 2, exitMmioRead: 0, exitMmioWrite: 0, exitOther: 0, kicks: 0 }],
   drives: {},
   networkInterfaces: {},
+  pmem: {},
   serial: { transmittedBytes: 1, receivedBytes: 0, droppedBytes: 0 },
 };
 

@@ -17,6 +17,7 @@ const METRICS = {
   vcpus: [],
   drives: {},
   networkInterfaces: {},
+  pmem: {},
   serial: { transmittedBytes: 0, receivedBytes: 0, droppedBytes: 0 },
 };
 

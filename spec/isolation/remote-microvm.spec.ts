@@ -16,8 +16,10 @@ const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
 const kernel = join(scratch.path, "kernel");
 const disk = join(scratch.path, "disk");
+const pmem = join(scratch.path, "pmem");
 writeFileSync(kernel, "not looked at");
 writeFileSync(disk, Buffer.alloc(2048));
+writeFileSync(pmem, "not empty");
 
 const turns = async (count = 20) => {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
@@ -37,6 +39,9 @@ async function make(more: Partial<MicroVmConfig> = {}) {
 
 const console1 = (cell: PlayedCell) => (cell.calls[0].args as { console: number }).console;
 
+/** Those that every drive has. */
+const DRIVE = { read_bytes: 0, write_bytes: 0, read_count: 3, write_count: 0, flush_count: 0 };
+
 const lastStream = ({ calls }: PlayedCell) =>
   (calls[calls.length - 1].args as { stream: number }).stream;
 
@@ -44,13 +49,12 @@ describe("RemoteMicrovm", () => {
   it("is made of files that the server opened, and sent", async () => {
     const { cell, microvm } = await make({
       drives: [{ path: disk }, { id: "b", path: disk, readOnly: true }],
+      pmem: [{ path: pmem }],
     });
-    expect(cell.given).toHaveLength(3);
+    expect(cell.given).toEqual([kernel, disk, disk, pmem]);
     expect(cell.calls[0]).toMatchObject({
       method: "create",
-      args: {
-        files: { uses: ["kernel", "drive drive0", "drive b"], disks: { b: { sizeBytes: 2048 } } },
-      },
+      args: { files: ["kernel", "drive drive0", "drive b", "pmem pmem0"] },
     });
     expect(microvm.exits.devices).toEqual(["serial"]);
   });
@@ -60,10 +64,8 @@ describe("RemoteMicrovm", () => {
     [{ initrd: "/nowhere" }, "ERR_ESTALO_INITRD_FILE"],
     [{ drives: [{ path: "/nowhere" }] }, "ERR_ESTALO_DRIVE_FILE"],
     [{ networkInterfaces: [{ tap: "nowhere0" }] }, "ERR_ESTALO_TAP"],
-    [{ networkInterfaces: [{ user: {} }] }, "ERR_ESTALO_ISOLATION"],
-    [{ networkInterfaces: [{ tap: "t", queuePairs: 2 }], vcpuCount: 2 }, "ERR_ESTALO_ISOLATION"],
-    [{ pmem: [{ path: "/nowhere" }] }, "ERR_ESTALO_ISOLATION"],
-    [{ memoryHotplug: { totalSizeMib: 1024 } }, "ERR_ESTALO_ISOLATION"],
+    [{ networkInterfaces: [{ tap: "nowhere0", queuePairs: 2 }], vcpuCount: 2 }, "ERR_ESTALO_TAP"],
+    [{ pmem: [{ path: "/nowhere" }] }, "ERR_ESTALO_PMEM_FILE"],
   ])("is not made of %j, and nothing is sent", async (more, code) => {
     const cell = new PlayedCell();
     const config = checkConfig({ kernel, ...more });
@@ -89,8 +91,9 @@ describe("RemoteMicrovm", () => {
     expect(microvm.state).toBe("running");
     const metrics = {
       vcpus: [],
-      drives: { d: { read_count: 3, read_agg: { min_us: 0, max_us: 1, sum_us: 1 } } },
+      drives: { d: { ...DRIVE, read_agg: { min_us: 0, max_us: 1, sum_us: 1 } } },
       networkInterfaces: {},
+      pmem: {},
       serial: { transmittedBytes: 5, receivedBytes: 0, droppedBytes: 0 },
       evil: 1,
     };
@@ -119,20 +122,37 @@ describe("RemoteMicrovm", () => {
     );
   });
 
+  it("limits persistent memory, and plugs memory, in the cell", async () => {
+    const { cell, microvm } = await make({ memoryHotplug: { totalSizeMib: 1024 } });
+    const { devices } = microvm;
+    await devices.pmem.limit("pmem0", { ops: { size: 1, refillTimeMs: 100 } });
+    expect(cell.calls.at(-1)).toMatchObject({ method: "limitPmem", args: { id: "pmem0" } });
+    await devices.requireMemoryHotplug().setRequestedSize(128);
+    expect(cell.calls.at(-1)).toMatchObject({
+      method: "plugMemory",
+      args: { requestedSizeMib: 128 },
+    });
+    const sizes = { totalSizeMib: 1024, blockSizeMib: 2, slotSizeMib: 128 };
+    const report = { ...sizes, pluggedSizeMib: 0, requestedSizeMib: 128 };
+    cell.answer = () => ({ value: report });
+    expect(await devices.requireMemoryHotplug().report()).toEqual(report);
+    const { microvm: without } = await make();
+    expect(() => without.devices.requireMemoryHotplug()).toThrow("no more memory");
+  });
+
   it("opens a drive's new file here, and remembers it", async () => {
     const { cell, microvm } = await make({ drives: [{ path: disk }] });
     const other = join(scratch.path, "other");
     writeFileSync(other, Buffer.alloc(4096));
     await microvm.updateDrive("drive0", { path: other });
     expect(cell.calls.at(-1)).toMatchObject({
-      args: { drive: "drive0", files: { disks: { drive0: { sizeBytes: 4096 } } } },
+      args: { drive: "drive0", files: ["drive drive0"] },
     });
     await microvm.updateDrive("drive0", {});
-    expect(cell.calls.at(-1)).toMatchObject({
-      args: { files: { disks: { drive0: { sizeBytes: 4096 } } } },
-    });
+    expect(cell.calls.at(-1)).toMatchObject({ args: { files: ["drive drive0"] } });
+    expect(cell.given.slice(-2)).toEqual([other, other]);
     await microvm.updateDrive("drive0", { rateLimiter: {} });
-    expect(cell.calls.at(-1)).toMatchObject({ args: { files: { uses: [] } } });
+    expect(cell.calls.at(-1)).toMatchObject({ args: { files: [] } });
     await expect(microvm.updateDrive("drive0", { path: "/nowhere" })).rejects.toMatchObject({
       code: "ERR_ESTALO_DRIVE_FILE",
     });

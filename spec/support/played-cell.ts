@@ -1,6 +1,7 @@
 /**
  * A cell that is only played: the server's end is real, and at the other one a spec says what it likes.
  */
+import { readlinkSync } from "node:fs";
 import { Duplex } from "node:stream";
 import type { CellProcess } from "../../src/isolation/cell-link.js";
 import type { CallMessage } from "../../src/isolation/cell-messages.js";
@@ -41,7 +42,8 @@ export class PlayedCell implements CellProcess {
   readonly root = "/nowhere";
   readonly socket: Duplex;
   readonly ended: Promise<string>;
-  readonly given: number[] = [];
+  /** What the descriptors are of that it was given. */
+  readonly given: string[] = [];
   readonly calls: CallMessage[] = [];
   isKilled = false;
   /** What a call is answered with; undefined: not at all. */
@@ -68,7 +70,7 @@ export class PlayedCell implements CellProcess {
   }
 
   giveDescriptor(fd: number): void {
-    this.given.push(fd);
+    this.given.push(readlinkSync(`/proc/self/fd/${fd}`));
   }
 
   kill(): void {

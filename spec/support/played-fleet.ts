@@ -17,7 +17,8 @@ import type {
 import type { MemoryHotplugFamily } from "../../src/actors/memory-hotplug.js";
 import type { MicroVmExit } from "../../src/actors/messages.js";
 import { MetadataStore } from "../../src/actors/metadata-store.js";
-import type { DoorFleet, Journal, LiveMicrovm, MachineMetrics } from "../../src/api/v1/fleet.js";
+import type { RunningMetrics } from "../../src/actors/running-microvm.js";
+import type { DoorFleet, Journal, LiveMicrovm } from "../../src/api/v1/fleet.js";
 import { FLEET_STATES } from "../../src/api/v1/schemas.js";
 import { createBlockMetrics } from "../../src/devices/virtio/block.state.js";
 import { createNetMetrics } from "../../src/devices/virtio/net.state.js";
@@ -107,11 +108,12 @@ export class PlayedMicrovm implements LiveMicrovm {
   /** Two vCPUs whose exits the spec writes. */
   readonly vcpus = new PlayedVcpus(2);
   readonly exits = this.vcpus.stream;
-  readonly metrics: MachineMetrics = {
+  readonly metrics: RunningMetrics = {
     vcpus: [
       { exitIoIn: 1, exitIoOut: 2, exitMmioRead: 3, exitMmioWrite: 4, exitOther: 5, kicks: 6 },
     ],
     drives: { data: { ...createBlockMetrics(), read_bytes: 512 } },
+    pmem: {},
     networkInterfaces: { eth0: { ...createNetMetrics(), tx_bytes_count: 99 } },
     entropy: undefined,
     serial: { transmittedBytes: 7, receivedBytes: 8, droppedBytes: 9 },
@@ -344,7 +346,7 @@ export class PlayedFleet implements DoorFleet {
     return machine?.console.history() ?? log;
   }
 
-  metrics(idOrName: string): MachineMetrics | undefined {
+  metrics(idOrName: string): RunningMetrics | undefined {
     return this.#entry(idOrName).machine?.metrics;
   }
 

@@ -1,6 +1,7 @@
 /**
  * The memory balloon in a microVM's configuration, and its checks.
  */
+import { EstaloError } from "../errors.js";
 import { boolean, integer, invalid, onlyFields } from "./config-checks.js";
 
 /** One memory balloon. */
@@ -56,4 +57,11 @@ export function checkStatsChange(from: number, to: number): number {
   if ((from === 0) === (seconds === 0)) return seconds;
   const expected = from === 0 ? "0: there are no statistics" : "1 or more: there are statistics";
   throw invalid("balloon.statsIntervalS", expected, to);
+}
+
+/** What a microVM without one answers. */
+export function noBalloon(): EstaloError {
+  return new EstaloError("ERR_ESTALO_STATE", "this microVM has no balloon", {
+    hint: "give it one: balloon: {}",
+  });
 }

@@ -1,6 +1,7 @@
 /**
  * Memory that can be plugged while the guest runs, in a microVM's configuration, and its checks.
  */
+import { EstaloError } from "../errors.js";
 import { integer, invalid, onlyFields } from "./config-checks.js";
 
 /** A virtio memory device; none of it is plugged at the start. */
@@ -62,4 +63,11 @@ export function checkRequestedSize(
     `a multiple of blockSizeMib (${blockSizeMib})`,
     requestedSizeMib,
   );
+}
+
+/** What a microVM without it answers. */
+export function noMemoryHotplug(): EstaloError {
+  return new EstaloError("ERR_ESTALO_STATE", "this microVM can be given no more memory", {
+    hint: "memoryHotplug: { totalSizeMib: 1024 } makes room for it",
+  });
 }

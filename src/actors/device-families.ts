@@ -11,10 +11,12 @@ import type { Gpa } from "../units.js";
 import { hostEntropy } from "./backends/entropy.js";
 import { BalloonFamily } from "./balloon-family.js";
 import type { CheckedConfig, EntropyConfig } from "./config.js";
+import { noBalloon } from "./config-balloon.js";
+import { noMemoryHotplug } from "./config-memory-hotplug.js";
 import type { BoardRequests, VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
-import type { GivenFiles } from "./given-files.js";
+import { GivenFiles } from "./given-files.js";
 import { MemoryHotplugFamily } from "./memory-hotplug.js";
 import type { MiddlewareReporter } from "./middleware.js";
 import { MmdsFamily } from "./mmds-service.js";
@@ -76,7 +78,11 @@ export class DeviceFamilies implements DeviceFamily {
   readonly #families: DeviceFamily[] = [];
 
   /** Opens what the devices need and are not given, or raises what is wrong with it and leaves nothing open. */
-  constructor(config: CheckedConfig, report: MiddlewareReporter = () => {}, given?: GivenFiles) {
+  constructor(
+    config: CheckedConfig,
+    report: MiddlewareReporter = () => {},
+    given = new GivenFiles(),
+  ) {
     this.net = new NetMiddleware(report);
     try {
       if (config.balloon !== undefined) {
@@ -98,7 +104,7 @@ export class DeviceFamilies implements DeviceFamily {
       const start = deviceMemoryStart(ramRegions(config.memoryMib));
       const hotplug = config.memoryHotplug && new MemoryHotplugFamily(config.memoryHotplug, start);
       const pmemStart = start + (hotplug?.region.sizeBytes ?? 0);
-      this.pmem = this.#add(new PmemSet(config.pmem, pmemStart));
+      this.pmem = this.#add(new PmemSet(config.pmem, pmemStart, given));
       this.deviceMemoryEnd = this.pmem.end;
       if (config.vsock !== undefined) this.vsock = this.#add(new VsockFamily(config.vsock, report));
       if (config.entropy !== undefined) {
@@ -150,17 +156,13 @@ export class DeviceFamilies implements DeviceFamily {
   /** The balloon, or ERR_ESTALO_STATE for a microVM without one. */
   requireBalloon(): BalloonFamily {
     if (this.balloon !== undefined) return this.balloon;
-    throw new EstaloError("ERR_ESTALO_STATE", "this microVM has no balloon", {
-      hint: "give it one: balloon: {}",
-    });
+    throw noBalloon();
   }
 
   /** What memory can be plugged, or ERR_ESTALO_STATE for a microVM where none can. */
   requireMemoryHotplug(): MemoryHotplugFamily {
     if (this.memoryHotplug !== undefined) return this.memoryHotplug;
-    throw new EstaloError("ERR_ESTALO_STATE", "this microVM can be given no more memory", {
-      hint: "memoryHotplug: { totalSizeMib: 1024 } makes room for it",
-    });
+    throw noMemoryHotplug();
   }
 
   connect(surroundings: DeviceSurroundings): void {

@@ -17,7 +17,7 @@ import type { CheckedDrive } from "./config.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
-import type { GivenFiles } from "./given-files.js";
+import { GivenFiles } from "./given-files.js";
 import { MiddlewareChain, type MiddlewareReporter } from "./middleware.js";
 import { nowUs, RateLimit } from "./rate-limits.js";
 
@@ -45,14 +45,14 @@ export class DriveSet implements DeviceFamily {
   constructor(
     configs: readonly CheckedDrive[],
     report: MiddlewareReporter = () => {},
-    given?: GivenFiles,
+    given = new GivenFiles(),
   ) {
     // As many as the drives' queues hold.
     this.middleware = new MiddlewareChain("drives", Number.POSITIVE_INFINITY, report);
     this.middleware.onUse = () => this.#reroute();
     try {
       for (const config of configs) {
-        const file = given?.takeDisk(config) ?? openDiskFile(config);
+        const file = openDiskFile(config, given.take(`drive ${config.id}`));
         const limiter = new RateLimiter(config.rateLimiter, nowUs);
         const drive: Drive = {
           config,

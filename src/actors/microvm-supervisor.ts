@@ -33,7 +33,7 @@ import { DeviceFamilies } from "./device-families.js";
 import { deviceHost } from "./device-host.js";
 import { exitCodeOf } from "./exit-code.js";
 import { createExitStream, type ExitStream } from "./exit-stream.js";
-import { bootFile, type GivenFiles } from "./given-files.js";
+import { type GivenFiles, startedWith } from "./given-files.js";
 import { EventLog } from "./inspection.js";
 import { Machine } from "./machine.js";
 import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
@@ -91,7 +91,7 @@ export class MicrovmSupervisor {
    * Makes the whole microVM, ready to start. Raises what is wrong with the configuration's files or with
    * the host, and then leaves nothing behind. `given`: files that it does not open itself.
    */
-  constructor(config: CheckedConfig, given?: GivenFiles) {
+  constructor(config: CheckedConfig, given = startedWith) {
     this.config = config;
     this.exited = new Promise((resolve) => {
       this.#resolveExit = resolve;
@@ -253,12 +253,12 @@ export class MicrovmSupervisor {
     });
   }
 
-  #prepareBoot(given: GivenFiles | undefined) {
+  #prepareBoot(given: GivenFiles) {
     const { config } = this;
     return prepareBoot(this.#machine.memory, {
-      kernel: bootFile("kernel", config.kernel, given),
+      kernel: given.bootFile("kernel", config.kernel),
       ...(config.hugePages ? {} : { images: this.#machine.images }),
-      ...(config.initrd === undefined ? {} : { initrd: bootFile("initrd", config.initrd, given) }),
+      ...(config.initrd === undefined ? {} : { initrd: given.bootFile("initrd", config.initrd) }),
       ...(config.bootArgs === undefined ? {} : { bootArgs: config.bootArgs }),
       ...this.devices.root,
       vcpuCount: config.vcpuCount,

@@ -12,8 +12,7 @@ import { type CheckedInterface, checkForwards, type NetworkInterfaceChange } fro
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
-import type { GivenFiles } from "./given-files.js";
-import { takeHandedOver } from "./handed-over.js";
+import { GivenFiles } from "./given-files.js";
 import { nowUs, RateLimit } from "./rate-limits.js";
 
 /** One interface and what it owns. */
@@ -39,12 +38,12 @@ export class NetSet implements DeviceFamily {
   constructor(
     configs: readonly CheckedInterface[],
     onDevice: (id: string, device: VirtioNet) => void = () => {},
-    given?: GivenFiles,
+    given = new GivenFiles(),
   ) {
     this.#onDevice = onDevice;
     try {
       for (const config of configs) {
-        this.#open(config, openBackends(config, given?.take(`interface ${config.id}`)));
+        this.#open(config, openBackends(config, given));
       }
     } catch (error) {
       this.close();
@@ -142,13 +141,11 @@ export class NetSet implements DeviceFamily {
   }
 }
 
-function openBackends(
-  config: CheckedInterface,
-  fd: number | undefined,
-): (TapBackend | PasstBackend)[] {
-  const { id, tap, user, queuePairs } = config;
-  if (fd !== undefined) return [new TapBackend(tap as string, "only", fd)];
-  if (user === undefined) return openTap(tap as string, queuePairs);
-  const socket = takeHandedOver(`passt ${id}`);
-  return [new PasstBackend(user, socket === undefined ? {} : { socket })];
+function openBackends(config: CheckedInterface, given: GivenFiles): (TapBackend | PasstBackend)[] {
+  const { id, tap = "", user, queuePairs } = config;
+  const fds = Array.from({ length: queuePairs }, () => given.take(`interface ${id}`));
+  const [socket] = fds;
+  if (user !== undefined) return [new PasstBackend(user, socket === undefined ? {} : { socket })];
+  if (socket === undefined) return openTap(tap, queuePairs);
+  return fds.map((fd) => new TapBackend(tap, "only", fd));
 }

@@ -12,6 +12,7 @@ import type { CheckedPmem } from "./config-pmem.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
+import { GivenFiles } from "./given-files.js";
 import { nowUs, RateLimit } from "./rate-limits.js";
 
 interface Pmem {
@@ -29,15 +30,15 @@ export class PmemSet implements DeviceFamily {
   readonly end: Gpa;
 
   /**
-   * Opens every file; raises ERR_ESTALO_PMEM_FILE with none left open.
+   * Opens every file that is not given; raises ERR_ESTALO_PMEM_FILE with none left open.
    *
    * @param start - first address that they may have
    */
-  constructor(configs: readonly CheckedPmem[], start: Gpa) {
+  constructor(configs: readonly CheckedPmem[], start: Gpa, given = new GivenFiles()) {
     let next = start;
     try {
       for (const config of configs) {
-        const file = new PmemFile(config);
+        const file = new PmemFile(config, given.take(`pmem ${config.id}`));
         const limiter = new RateLimiter(config.rateLimiter, nowUs);
         const one: Pmem = {
           config,

@@ -3,29 +3,48 @@
  * process (isolation/remote-microvm.ts), which answers some calls later.
  */
 import type { Observable } from "rxjs";
+import type { RateLimiterConfig } from "../devices/rate-limiter.js";
 import type { GuestAgent } from "./agent/guest-agent.js";
 import type { BalloonFamily, BalloonReport } from "./balloon-family.js";
 import type { DriveChange } from "./config.js";
 import type { NetworkInterfaceChange } from "./config-net.js";
 import type { Console } from "./console.js";
 import type { ExitStream } from "./exit-stream.js";
-import type { MemoryHotplugFamily } from "./memory-hotplug.js";
+import type { MemoryHotplugReport } from "./memory-hotplug.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
 import type { MetadataStore } from "./metadata-store.js";
 import type { MicrovmSupervisor } from "./microvm-supervisor.js";
-import type { PmemSet } from "./pmem-set.js";
 
 /** Now, or when another process has answered. */
 export type Eventually<T> = T | Promise<T>;
 
 type Metrics = MicrovmSupervisor["metrics"];
 
-/** Counters of a microVM; of one in another process, those that are told of. */
+/** Counters of a microVM that the doors tell of. */
 export type RunningMetrics = Pick<
   Metrics,
-  "vcpus" | "drives" | "networkInterfaces" | "entropy" | "serial"
+  "vcpus" | "drives" | "networkInterfaces" | "pmem" | "serial"
 > &
-  Partial<Metrics>;
+  Partial<Pick<Metrics, "entropy" | "vsock" | "balloon" | "memoryHotplug" | "mmds">>;
+
+/** Of one of which nothing was heard. */
+export const NO_METRICS: RunningMetrics = {
+  vcpus: [],
+  drives: {},
+  networkInterfaces: {},
+  pmem: {},
+  serial: { transmittedBytes: 0, receivedBytes: 0, droppedBytes: 0 },
+};
+
+/** Those of all that a microVM counts. */
+export function runningMetricsOf(metrics: RunningMetrics): RunningMetrics {
+  const { vcpus, drives, networkInterfaces, pmem, serial } = metrics;
+  const { entropy, vsock, balloon, memoryHotplug, mmds } = metrics;
+  return {
+    ...{ vcpus, drives, networkInterfaces, pmem, serial },
+    ...{ entropy, vsock, balloon, memoryHotplug, mmds },
+  };
+}
 
 /** Its balloon. */
 export interface RunningBalloon {
@@ -39,17 +58,23 @@ export interface RunningBalloon {
   readonly hinting: Eventually<BalloonFamily["hinting"]>;
 }
 
+/** Memory that it is given while it runs. */
+export interface RunningMemoryHotplug {
+  setRequestedSize(requestedSizeMib: number): Eventually<void>;
+  report(): Eventually<MemoryHotplugReport>;
+}
+
 /** Those of its devices that somebody outside speaks to. */
 export interface RunningDevices {
   readonly interfaces: { update(id: string, change: NetworkInterfaceChange): Eventually<void> };
   readonly metadata: { readonly data: Pick<MetadataStore, "get" | "put" | "patch"> } | undefined;
   readonly vsock?: { readonly agent: Pick<GuestAgent, "openStream"> } | undefined;
   readonly balloon?: RunningBalloon | undefined;
-  readonly pmem: Pick<PmemSet, "limit">;
+  readonly pmem: { limit(id: string, change: RateLimiterConfig): Eventually<void> };
   /** Raises ERR_ESTALO_STATE for a microVM without one. */
   requireBalloon(): RunningBalloon;
   /** Raises ERR_ESTALO_STATE for a microVM without it. */
-  requireMemoryHotplug(): MemoryHotplugFamily;
+  requireMemoryHotplug(): RunningMemoryHotplug;
 }
 
 /** See the file's header. */

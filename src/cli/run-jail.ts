@@ -1,24 +1,20 @@
 /**
  * `estalo run --jail`: opens what the microVM needs, then becomes the same command in a jail.
  *
- *     options ─▶ plan ─▶ descriptors: files, taps, passt's socket ─▶ launcher ─▶ `estalo __jailed PLAN` in the jail
+ *     options ─▶ plan ─▶ open files, taps, passt's socket ─▶ launcher ─▶ `estalo __jailed PLAN` in the jail
  *
  * The process stays the one that was started: process id, streams, terminal, signals and status are as without a
  * jail. Nothing of the caller's is in the jail but descriptors, so the user in there need not be one that may
  * open the files, the network is empty, and no name of a file means anything.
  */
 import { randomBytes } from "node:crypto";
-import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { openDiskFile } from "../actors/backends/disk-file.js";
-import { startPasst } from "../actors/backends/passt.js";
-import { TapBackend } from "../actors/backends/tap.js";
 import { type CheckedConfig, checkConfig } from "../actors/config.js";
 import { cacheFolder, defaultGuestConfig } from "../actors/default-guest.js";
 import { EXIT_FAILURE } from "../actors/exit-code.js";
-import { handOver } from "../actors/handed-over.js";
+import { type GivenFile, openFiles, startedWith } from "../actors/given-files.js";
 import { openKvm } from "../actors/machine.js";
-import { withBootFile } from "../boot/boot-file.js";
 import { becomeLauncher } from "../jail/launch.js";
 import type { JailOptions } from "../jail/options.js";
 import { makePlan } from "../jail/plan.js";
@@ -40,8 +36,7 @@ const FIRST_USER = 0x7000_0000;
 export interface JailedRun {
   readonly options: RunOptions;
   readonly plan: RunPlan;
-  /** By use; see actors/handed-over.ts. */
-  readonly descriptors: Readonly<Record<string, number>>;
+  readonly files: readonly GivenFile[];
   /** When the command was started, ms since 1970. */
   readonly startedAtMs: number;
 }
@@ -53,19 +48,19 @@ export async function enterJail(options: RunOptions, plan: RunPlan): Promise<nev
   const checked = checkConfig(config);
   refuseOthers(checked);
   openKvm().close();
-  const descriptors: Record<string, number> = {};
+  const files = openFiles(checked);
   try {
-    openAll(checked, descriptors);
     const cpuTemplate = checked.cpuTemplate as Record<string, unknown> | undefined;
     const run: JailedRun = {
       options,
       plan: { ...plan, config: { ...config, ...(cpuTemplate && { cpuTemplate }) } },
-      descriptors,
+      files,
       startedAtMs: performance.timeOrigin,
     };
-    return becomeJailed(JSON.stringify(run), Object.values(descriptors));
+    const descriptors = files.map(([, fd]) => fd);
+    return becomeJailed(JSON.stringify(run), descriptors);
   } catch (error) {
-    for (const fd of Object.values(descriptors)) closeSync(fd);
+    for (const [, fd] of files) closeSync(fd);
     throw error;
   }
 }
@@ -76,9 +71,6 @@ const BRIDGE = "a bridge, whose tap nobody could remove";
 function refuseOthers(config: CheckedConfig): void {
   if (config.vsock !== undefined)
     throw refusal("a vsock device, whose socket would be in the jail");
-  if (config.pmem.length > 0) throw refusal("persistent memory");
-  const hasQueues = config.networkInterfaces.some(({ queuePairs }) => queuePairs > 1);
-  if (hasQueues) throw refusal("several queues of a tap");
 }
 
 function refusal(what: string) {
@@ -86,21 +78,6 @@ function refusal(what: string) {
     `--jail does not go with ${what}`,
     "estalo jail makes a jail whose folder and network you choose",
   );
-}
-
-/** Adds what it opens to `descriptors`, one by one: what is there is closed when the next cannot be opened. */
-function openAll(config: CheckedConfig, descriptors: Record<string, number>): void {
-  for (const kind of ["kernel", "initrd"] as const) {
-    const path = config[kind];
-    // Looked at as the boot will, so that a bad file is told in the same words.
-    if (path !== undefined)
-      descriptors[kind] = withBootFile(kind, { path }, () => openSync(path, "r"));
-  }
-  for (const drive of config.drives) descriptors[`drive ${drive.id}`] = openDiskFile(drive).fd;
-  for (const { id, tap, user } of config.networkInterfaces) {
-    if (tap !== undefined) descriptors[`tap ${tap}`] = TapBackend.open(tap);
-    if (user !== undefined) descriptors[`passt ${id}`] = startPasst(user);
-  }
 }
 
 function becomeJailed(text: string, descriptors: readonly number[]): never {
@@ -149,7 +126,7 @@ function jailOptions(execFile: string, kept: readonly number[]): JailOptions {
 export function beginJailed(fd: number): JailedRun {
   const run = JSON.parse(readFileSync(fd, "utf8")) as JailedRun;
   closeSync(fd);
-  handOver(run.descriptors);
+  for (const [use, fd] of run.files) startedWith.add(use, fd);
   confine();
   return run;
 }

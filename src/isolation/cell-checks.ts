@@ -4,8 +4,9 @@
  */
 import Type, { type Static, type TSchema } from "typebox";
 import { Compile } from "typebox/compile";
-import type { RunningMetrics } from "../actors/running-microvm.js";
-import { EntropyMetrics, NetworkMetrics, VcpuMetrics } from "../api/v1/metrics-schemas.js";
+import type { MemoryHotplugReport } from "../actors/memory-hotplug.js";
+import { type RunningMetrics, runningMetricsOf } from "../actors/running-microvm.js";
+import * as metrics from "../api/v1/metrics-schemas.js";
 import type { ErrorCode, ErrorRecord } from "../errors.js";
 import { frameError } from "./frames.js";
 
@@ -13,6 +14,8 @@ const TEXT_MAX = 4096;
 /** Names of a microVM's devices are of ours; more are no microVM's. */
 const DEVICES_MAX = 64;
 const VCPUS_MAX = 32;
+/** No device has more. */
+const COUNTERS_MAX = 64;
 
 const Text = Type.String({ maxLength: TEXT_MAX });
 const Name = Type.String({ maxLength: 128 });
@@ -55,23 +58,24 @@ const Exit = closed({
   exitCode: Status,
 });
 
-/** As VirtioBlock has them. */
-const DriveCounters = Type.Record(
-  Name,
-  Type.Union([
-    Type.Number(),
-    closed({ min_us: Type.Number(), max_us: Type.Number(), sum_us: Type.Number() }),
-  ]),
-  { maxProperties: 64 },
-);
+/** Those of a device: what the doors name, and others in bounds. */
+const Counters = (schema: TSchema) =>
+  Type.Intersect([schema, Type.Object({}, { maxProperties: COUNTERS_MAX })]);
 
-const Counters = (schema: TSchema) => Type.Record(Name, schema, { maxProperties: DEVICES_MAX });
+/** By the ids of devices. */
+const CountersById = (schema: TSchema) =>
+  Type.Record(Name, Counters(schema), { maxProperties: DEVICES_MAX });
 
 const Metrics = Type.Object({
-  vcpus: Type.Array(VcpuMetrics, { maxItems: VCPUS_MAX }),
-  drives: Counters(DriveCounters),
-  networkInterfaces: Counters(NetworkMetrics),
-  entropy: Type.Optional(EntropyMetrics),
+  vcpus: Type.Array(metrics.VcpuMetrics, { maxItems: VCPUS_MAX }),
+  drives: CountersById(metrics.DriveMetrics),
+  networkInterfaces: CountersById(metrics.NetworkMetrics),
+  pmem: CountersById(metrics.PmemMetrics),
+  entropy: Type.Optional(Counters(metrics.EntropyMetrics)),
+  vsock: Type.Optional(Counters(metrics.VsockMetrics)),
+  balloon: Type.Optional(Counters(metrics.BalloonMetrics)),
+  memoryHotplug: Type.Optional(Counters(metrics.MemoryHotplugMetrics)),
+  mmds: Type.Optional(Counters(metrics.MmdsMetrics)),
   serial: closed({
     transmittedBytes: Type.Number({ minimum: 0 }),
     receivedBytes: Type.Number({ minimum: 0 }),
@@ -144,6 +148,18 @@ export const checkAmounts = checkOf(
   }),
   "a balloon",
 );
+const MemoryMib = Type.Integer({ minimum: 0 });
+const checkPlugged = checkOf(
+  closed({
+    totalSizeMib: MemoryMib,
+    blockSizeMib: MemoryMib,
+    slotSizeMib: MemoryMib,
+    pluggedSizeMib: MemoryMib,
+    requestedSizeMib: MemoryMib,
+  }),
+  "plugged memory",
+);
+export const checkPluggedMemory: Check<MemoryHotplugReport> = checkPlugged;
 export const checkHinting = checkOf(Hinting, "a balloon's hinting");
 
 const checkTold = checkOf(
@@ -158,12 +174,11 @@ const checkTold = checkOf(
 export const checkMetrics: Check<{ metrics: RunningMetrics; threads: readonly number[] }> = (
   value,
 ) => {
-  const { metrics, threads } = checkTold(value);
-  return { metrics: knownMetrics(metrics), threads };
+  const { metrics: told, threads } = checkTold(value);
+  return { metrics: knownMetrics(told), threads };
 };
 
 /** Those that the doors tell of. */
 export function knownMetrics(checked: Static<typeof Metrics>): RunningMetrics {
-  const { vcpus, drives, networkInterfaces, entropy, serial } = checked;
-  return { vcpus, drives, networkInterfaces, entropy, serial } as unknown as RunningMetrics;
+  return runningMetricsOf(checked as unknown as RunningMetrics);
 }

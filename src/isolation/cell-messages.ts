@@ -8,17 +8,8 @@ import type { ExitWatchOptions } from "../actors/exit-filter.js";
 import type { MicroVmEvent, MicroVmExit } from "../actors/messages.js";
 import type { ErrorRecord } from "../errors.js";
 
-/** What is known of a drive's file by who opened it; the serial in hexadecimal. */
-export interface DiskFacts {
-  readonly sizeBytes: number;
-  readonly serial: string;
-}
-
-/** Open files, in the order in which they were sent before the call. */
-export interface SentFiles {
-  readonly uses: readonly string[];
-  readonly disks: Readonly<Record<string, DiskFacts>>;
-}
+/** What the open files are for (actors/given-files.ts), in the order in which they were sent before the call. */
+export type SentFiles = readonly string[];
 
 /** A configuration as JSON: an address is no array of bytes there. */
 export type SentConfig = Omit<CheckedConfig, "networkInterfaces"> & {
@@ -52,8 +43,11 @@ export interface CellCalls {
   metrics: Record<string, never>;
   updateDrive: { drive: string; change: object; files: SentFiles };
   updateInterface: { id: string; change: object };
+  limitPmem: { id: string; change: object };
   metadata: { data: object };
   balloon: { operation: string; value?: number | boolean };
+  plugMemory: { requestedSizeMib: number };
+  pluggedMemory: Record<string, never>;
   agent: { stream: number };
   exits: { stream: number; options: ExitWatchOptions };
 }

@@ -2,9 +2,11 @@
  * One microVM in its cell: what the server calls, done by a supervisor, whose life is told to the server.
  */
 import type { Duplex } from "node:stream";
-import { type GivenDisk, GivenFiles } from "../actors/given-files.js";
+import { openDiskFile } from "../actors/backends/disk-file.js";
+import { GivenFiles } from "../actors/given-files.js";
 import { machinesReleased } from "../actors/machine.js";
 import { MicrovmSupervisor } from "../actors/microvm-supervisor.js";
+import { runningMetricsOf } from "../actors/running-microvm.js";
 import { encodeExitFrame } from "../api/exit-frames.js";
 import { EstaloError } from "../errors.js";
 import { native } from "../native/binding.js";
@@ -31,13 +33,8 @@ export interface CellSurroundings {
 const SOCKET_FOLDER = "/run";
 
 /** Takes the files that were sent ahead of a call. */
-export function receiveFiles({ uses, disks }: SentFiles, socket: number): GivenFiles {
-  const fds = new Map(uses.map((use) => [use, native().receiveDescriptor(socket)]));
-  const known = Object.entries(disks).map(([id, { sizeBytes, serial }]): [string, GivenDisk] => [
-    id,
-    { sizeBytes, serial: Uint8Array.from(Buffer.from(serial, "hex")) },
-  ]);
-  return new GivenFiles(fds, new Map(known));
+export function receiveFiles(files: SentFiles, socket: number): GivenFiles {
+  return new GivenFiles(files.map((use) => [use, native().receiveDescriptor(socket)]));
 }
 
 /** See the file's header. */
@@ -113,6 +110,16 @@ export class CellMicrovm {
         const { id, change } = args as CellCalls["updateInterface"];
         return supervisor.devices.interfaces.update(id, change);
       }
+      case "limitPmem": {
+        const { id, change } = args as CellCalls["limitPmem"];
+        return supervisor.devices.pmem.limit(id, change);
+      }
+      case "plugMemory": {
+        const { requestedSizeMib } = args as CellCalls["plugMemory"];
+        return supervisor.devices.requireMemoryHotplug().setRequestedSize(requestedSizeMib);
+      }
+      case "pluggedMemory":
+        return supervisor.devices.requireMemoryHotplug().report();
       case "metadata": {
         const { data } = args as CellCalls["metadata"];
         return supervisor.devices.requireMetadata().data.put(data as Record<string, unknown>);
@@ -133,8 +140,7 @@ export class CellMicrovm {
   }
 
   #metrics() {
-    const { vcpus, drives, networkInterfaces, entropy, serial } = this.#supervisor.metrics;
-    return { vcpus, drives, networkInterfaces, entropy, serial };
+    return runningMetricsOf(this.#supervisor.metrics);
   }
 
   /** The guest waits for a server that does not read, and the server for a guest. */
@@ -181,8 +187,9 @@ export class CellMicrovm {
     try {
       const { state } = this.#supervisor;
       const isAlive = state === "running" || state === "paused";
-      const disk = isAlive ? given.takeDisk({ id: drive, path, readOnly }) : undefined;
-      await this.#supervisor.updateDrive(drive, change, disk);
+      const fd = isAlive ? given.take(`drive ${drive}`) : undefined;
+      const file = fd === undefined ? undefined : openDiskFile({ id: drive, path, readOnly }, fd);
+      await this.#supervisor.updateDrive(drive, change, file);
     } finally {
       given.close();
     }

@@ -8,18 +8,23 @@ import {
   type CheckedBalloon,
   checkBalloonAmount,
   checkStatsChange,
+  noBalloon,
 } from "../actors/config-balloon.js";
+import { noMemoryHotplug } from "../actors/config-memory-hotplug.js";
 import type { NetworkInterfaceChange } from "../actors/config-net.js";
 import { type Metadata, MetadataStore } from "../actors/metadata-store.js";
-import { PmemSet } from "../actors/pmem-set.js";
-import type { RunningBalloon, RunningDevices } from "../actors/running-microvm.js";
-import { EstaloError } from "../errors.js";
+import type {
+  RunningBalloon,
+  RunningDevices,
+  RunningMemoryHotplug,
+} from "../actors/running-microvm.js";
 import {
   type Check,
   checkAmounts,
   checkBalloonReport,
   checkHinting,
   checkNothing,
+  checkPluggedMemory,
 } from "./cell-checks.js";
 import type { CellLink } from "./cell-link.js";
 import { openDuplex } from "./stream-duplex.js";
@@ -30,11 +35,11 @@ export class RemoteDevices implements RunningDevices {
   readonly metadata: RunningDevices["metadata"];
   readonly vsock: RunningDevices["vsock"];
   readonly balloon: RunningBalloon | undefined;
-  /** One with it is refused, so there is none to limit. */
-  readonly pmem = new PmemSet([], 0);
+  readonly pmem: RunningDevices["pmem"];
+  readonly #memoryHotplug: RunningMemoryHotplug | undefined;
 
   constructor(link: CellLink, vm: number, config: CheckedConfig) {
-    const { mmds, vsock, balloon, memoryMib } = config;
+    const { mmds, vsock, balloon, memoryMib, memoryHotplug } = config;
     this.interfaces = {
       update: (id: string, change: NetworkInterfaceChange) =>
         link.call(vm, "updateInterface", { id, change }, checkNothing),
@@ -43,21 +48,25 @@ export class RemoteDevices implements RunningDevices {
       data: new RemoteMetadata(link, vm, mmds.sizeLimitBytes, mmds.data),
     };
     this.vsock = vsock && { agent: { openStream: (signal) => openAgent(link, vm, signal) } };
+    this.pmem = {
+      limit: (id, change) => link.call(vm, "limitPmem", { id, change }, checkNothing),
+    };
+    this.#memoryHotplug = memoryHotplug && {
+      setRequestedSize: (requestedSizeMib) =>
+        link.call(vm, "plugMemory", { requestedSizeMib }, checkNothing),
+      report: () => link.call(vm, "pluggedMemory", {}, checkPluggedMemory),
+    };
     this.balloon = balloon && new RemoteBalloon(link, vm, balloon, memoryMib);
   }
 
   requireBalloon(): RunningBalloon {
     if (this.balloon !== undefined) return this.balloon;
-    throw new EstaloError("ERR_ESTALO_STATE", "this microVM has no balloon", {
-      hint: "give it one: balloon: {}",
-    });
+    throw noBalloon();
   }
 
-  /** One with it is refused when it is made. */
-  requireMemoryHotplug(): never {
-    throw new EstaloError("ERR_ESTALO_STATE", "an isolated microVM can be given no more memory", {
-      hint: "serve without --isolate",
-    });
+  requireMemoryHotplug(): RunningMemoryHotplug {
+    if (this.#memoryHotplug !== undefined) return this.#memoryHotplug;
+    throw noMemoryHotplug();
   }
 }
 

@@ -9,11 +9,11 @@ import { EXIT_FAILURE } from "../actors/exit-code.js";
 import type { Untimed } from "../actors/fleet-messages.js";
 import { EventLog } from "../actors/inspection.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "../actors/messages.js";
-import type { RunningMetrics, RunningMicrovm } from "../actors/running-microvm.js";
+import { NO_METRICS, type RunningMetrics, type RunningMicrovm } from "../actors/running-microvm.js";
 import { EstaloError } from "../errors.js";
 import { checkBoolean, checkMade, checkMetrics, checkNothing } from "./cell-checks.js";
 import type { CellLink } from "./cell-link.js";
-import { sentConfig } from "./cell-messages.js";
+import { type SentFiles, sentConfig } from "./cell-messages.js";
 import type { ChannelStream } from "./channel.js";
 import { sendDisk, sendFiles } from "./opened-files.js";
 import { RemoteDevices } from "./remote-devices.js";
@@ -22,14 +22,6 @@ import { ThreadFolders } from "./thread-folders.js";
 
 /** A cell has this long to end a microVM before it is ended itself, ms. */
 const KILL_PATIENCE_MS = 5000;
-
-const NO_METRICS: RunningMetrics = {
-  vcpus: [],
-  drives: {},
-  networkInterfaces: {},
-  entropy: undefined,
-  serial: { transmittedBytes: 0, receivedBytes: 0, droppedBytes: 0 },
-};
 
 /** See the file's header. */
 export class RemoteMicrovm implements RunningMicrovm {
@@ -146,12 +138,12 @@ export class RemoteMicrovm implements RunningMicrovm {
   async updateDrive(drive: string, change: DriveChange): Promise<void> {
     const { path, rateLimiter } = change;
     const known = this.config.drives.find(({ id }) => id === drive);
-    let files = { uses: [] as readonly string[], disks: {} };
+    let files: SentFiles = [];
     // As in a supervisor: limits alone leave the file as it is.
     if (known !== undefined && (path !== undefined || rateLimiter === undefined)) {
       const { id, readOnly } = known;
       const file = { id, readOnly, path: path ?? (this.#paths.get(id) as string) };
-      files = { ...files, ...sendDisk(file, this.#link) };
+      files = sendDisk(file, this.#link);
       await this.#link.call(this.#vm, "updateDrive", { drive, change, files }, checkNothing);
       this.#paths.set(id, file.path);
       return;

@@ -25,12 +25,15 @@ beforeEach(async () => {
   id = record.id;
 });
 
+/** What paths call the ids of devices. */
+const IDS = { drives: "drive_id", "network-interfaces": "iface_id", pmem: "device_id" };
+
 /** One of door 1's requests; its reply is held against the description. */
 async function step(method: string, path: string, body?: unknown) {
   const reply = await host.send(method, `/v1/microvms/${id}${path}`, { body });
   const template = `/v1/microvms/{id}${path}`.replace(
-    /^(.*\/(?:drives|network-interfaces))\/(.+)$/,
-    (_, start: string) => `${start}/{${start.endsWith("drives") ? "drive_id" : "iface_id"}}`,
+    /^(.*\/(drives|network-interfaces|pmem))\/.+$/,
+    (_, start: string, kind: keyof typeof IDS) => `${start}/{${IDS[kind]}}`,
   );
   const route = host.door.routes.find((one) => one.method === method && one.path === template);
   if (route !== undefined) checkReply(route, reply);
@@ -159,6 +162,27 @@ describe("a microVM, step by step", () => {
     const limits = { iface_id: "net0", rx_rate_limiter: { ops: { size: 1, refill_time: 2 } } };
     expect((await step("PATCH", "/network-interfaces/net0", limits)).status).toBe(204);
     expect(host.fleet.machine(id).interfaceChanges).toHaveLength(1);
+  });
+
+  it("has persistent memory, a balloon and memory to plug, before the start and after it", async () => {
+    const pmem = { id: "log", path_on_host: disk };
+    expect((await step("PUT", "/pmem/log", pmem)).status).toBe(204);
+    const balloon = { amount_mib: 8, deflate_on_oom: true };
+    expect((await step("PUT", "/balloon", balloon)).status).toBe(204);
+    const sizes = { total_size_mib: 1024, slot_size_mib: 128, block_size_mib: 2 };
+    expect((await step("PUT", "/hotplug/memory", sizes)).status).toBe(204);
+    expect(config()).toMatchObject({
+      pmem: [{ id: "log", path: disk }],
+      balloon: { amountMib: 8, deflateOnOom: true },
+      memoryHotplug: { totalSizeMib: 1024 },
+    });
+    await host.fleet.start(id);
+    const limits = { id: "log", rate_limiter: { ops: { size: 1, refill_time: 2 } } };
+    expect(await step("PATCH", "/pmem/log", limits)).toMatchObject({
+      status: 404,
+      json: { error: { code: "ERR_ESTALO_PMEM_UNKNOWN" } },
+    });
+    expect((await step("PATCH", "/balloon/hinting/start")).json.error.code).toMatch(/^ERR_ESTALO_/);
   });
 
   it("sets up the metadata service, and changes its data before and after the start", async () => {

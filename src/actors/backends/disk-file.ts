@@ -6,7 +6,6 @@ import { EstaloError, hostError } from "../../errors.js";
 import { native } from "../../native/binding.js";
 import { alignDown } from "../../units.js";
 import type { CheckedDrive } from "../config.js";
-import { takeHandedOver } from "../handed-over.js";
 
 /** VirtIO counts in sectors of 512 bytes, whatever the disk's own are. */
 const SECTOR_BYTES = 512;
@@ -24,8 +23,14 @@ export interface DiskFile {
   readonly serial: Uint8Array;
 }
 
-/** Opens a drive's file, or raises ERR_ESTALO_DRIVE_FILE naming drive, path and errno. */
-export function openDiskFile(drive: Pick<CheckedDrive, "id" | "path" | "readOnly">): DiskFile {
+/**
+ * Opens a drive's file, or takes an open one; raises ERR_ESTALO_DRIVE_FILE naming drive, path and errno, with neither
+ * left open.
+ */
+export function openDiskFile(
+  drive: Pick<CheckedDrive, "id" | "path" | "readOnly">,
+  given?: number,
+): DiskFile {
   const object = `drive ${drive.id} (${drive.path})`;
   const fail = (operation: string, error: unknown) =>
     hostError(
@@ -37,7 +42,7 @@ export function openDiskFile(drive: Pick<CheckedDrive, "id" | "path" | "readOnly
     );
   let fd: number;
   try {
-    fd = takeHandedOver(`drive ${drive.id}`) ?? openPath(drive, object);
+    fd = given ?? openPath(drive, object);
   } catch (error) {
     throw error instanceof EstaloError ? error : fail("open", error);
   }

@@ -17,6 +17,8 @@ import { type NativeFileMapping, native } from "../../native/binding.js";
 import type { CheckedPmem } from "../config-pmem.js";
 import { openHint } from "./disk-file.js";
 
+type PmemPath = Pick<CheckedPmem, "id" | "path" | "readOnly">;
+
 /** See the file's header. Thread: the device host's. */
 export class PmemFile implements SyncBackend {
   /** The file's length when it was opened. */
@@ -26,28 +28,17 @@ export class PmemFile implements SyncBackend {
   #isSyncing = false;
   #isClosed = false;
 
-  /** Raises ERR_ESTALO_PMEM_FILE naming device, path and errno, and leaves nothing open. */
-  constructor({ id, path, readOnly }: Pick<CheckedPmem, "id" | "path" | "readOnly">) {
-    const object = `pmem ${id} (${path})`;
-    const fail = (operation: string, error: unknown) =>
-      error instanceof EstaloError
-        ? error
-        : hostError(operation, object, error, "ERR_ESTALO_PMEM_FILE", openHint(path, error, "one"));
-    try {
-      // Looked at before it is opened: opening a FIFO would wait for its other end.
-      refuseOtherKinds(statSync(path), object);
-      this.#fd = openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
-    } catch (error) {
-      throw fail("open", error);
-    }
+  /** Opens it, or takes an open one; raises ERR_ESTALO_PMEM_FILE and leaves neither open. */
+  constructor(pmem: PmemPath, given?: number) {
+    this.#fd = given ?? openPmemFile(pmem);
     try {
       const stats = fstatSync(this.#fd);
-      refuseOtherKinds(stats, object);
+      refuseOtherKinds(stats, objectOf(pmem));
       this.sizeBytes = stats.size;
-      this.mapping = new (native().FileMapping)(this.#fd, stats.size, readOnly);
+      this.mapping = new (native().FileMapping)(this.#fd, stats.size, pmem.readOnly);
     } catch (error) {
       closeSync(this.#fd);
-      throw fail("map", error);
+      throw pmemError("map", pmem, error);
     }
   }
 
@@ -71,6 +62,27 @@ export class PmemFile implements SyncBackend {
     this.mapping.close();
     if (!this.#isSyncing) closeSync(this.#fd);
   }
+}
+
+/** Opens its file: a descriptor, the caller's. Raises ERR_ESTALO_PMEM_FILE naming device, path and errno. */
+export function openPmemFile(pmem: PmemPath): number {
+  try {
+    // Looked at before it is opened: opening a FIFO would wait for its other end.
+    refuseOtherKinds(statSync(pmem.path), objectOf(pmem));
+    return openSync(pmem.path, pmem.readOnly ? constants.O_RDONLY : constants.O_RDWR);
+  } catch (error) {
+    throw pmemError("open", pmem, error);
+  }
+}
+
+function objectOf({ id, path }: PmemPath): string {
+  return `pmem ${id} (${path})`;
+}
+
+function pmemError(operation: string, pmem: PmemPath, error: unknown): EstaloError {
+  if (error instanceof EstaloError) return error;
+  const hint = openHint(pmem.path, error, "one");
+  return hostError(operation, objectOf(pmem), error, "ERR_ESTALO_PMEM_FILE", hint);
 }
 
 function refuseOtherKinds(stats: Stats, object: string): void {

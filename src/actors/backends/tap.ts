@@ -8,7 +8,6 @@ import { EstaloError, hostError } from "../../errors.js";
 import { type NativeTap, native } from "../../native/binding.js";
 import type { DeviceSurroundings } from "../device-family.js";
 import type { Watch } from "../device-host.js";
-import { takeHandedOver } from "../handed-over.js";
 
 // linux/if_tun.h
 const TUN_F_CSUM = 1;
@@ -38,7 +37,10 @@ const HINTS: Readonly<Record<string, string>> = {
 /** Which of a tap's queues one is; as src/native/tap.h numbers them. */
 const QUEUES = { only: 0, first: 1, further: 2 } as const;
 
-/** Opens a tap with as many queues, all or none; only the first of several takes part for now. Raises as one. */
+/**
+ * Opens a tap with as many queues, all or none; of several the first takes
+ * part until the driver asks for more. Raises as one.
+ */
 export function openTap(name: string, queues: number): TapBackend[] {
   if (queues === 1) return [new TapBackend(name)];
   const opened: TapBackend[] = [];
@@ -79,23 +81,16 @@ export class TapBackend implements NetBackend {
   constructor(name: string, queue: keyof typeof QUEUES = "only", fd?: number) {
     this.#name = name;
     try {
-      this.#tap = new (native().Tap)(
-        fd ?? takeHandedOver(`tap ${name}`) ?? name,
-        this.#status,
-        QUEUES[queue],
-      );
+      this.#tap = new (native().Tap)(fd ?? name, this.#status, QUEUES[queue]);
     } catch (error) {
-      throw tapError(name, error);
+      const hint = HINTS[(error as NodeJS.ErrnoException).code ?? ""]?.replaceAll("NAME", name);
+      throw hostError("open tap", name, error, "ERR_ESTALO_TAP", hint);
     }
   }
 
-  /** Opens one for another process: its descriptor, whose owner the caller is. Raises ERR_ESTALO_TAP. */
-  static open(name: string): number {
-    try {
-      return new (native().Tap)(name, new Int32Array(2), QUEUES.only).release();
-    } catch (error) {
-      throw tapError(name, error);
-    }
+  /** Its descriptor, for another process: the caller's from now on, and nothing else here works any more. */
+  release(): number {
+    return this.#tap.release();
   }
 
   /** Gives it the memory that frames go to and come from, and listens; called once, before all below. */
@@ -198,9 +193,4 @@ export class TapBackend implements NetBackend {
       this.onWritable?.();
     }, TRY_AGAIN_MS);
   }
-}
-
-function tapError(name: string, error: unknown): EstaloError {
-  const hint = HINTS[(error as NodeJS.ErrnoException).code ?? ""]?.replaceAll("NAME", name);
-  return hostError("open tap", name, error, "ERR_ESTALO_TAP", hint);
 }

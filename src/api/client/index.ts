@@ -18,6 +18,11 @@ export {
 export { decodeExitFrame } from "../exit-frames.js";
 export { type ClientOptions, EstaloClient } from "./client.js";
 export type {
+  Balloon,
+  BalloonHintingStatus,
+  BalloonStats,
+  BalloonStatsUpdate,
+  BalloonUpdate,
   BootSource,
   CpuConfig,
   Drive,
@@ -27,7 +32,17 @@ export type {
   InstanceAction,
   MachineConfig,
   MachineConfigUpdate,
+  MemoryHotplug,
+  MemoryHotplugStatus,
+  MemoryHotplugUpdate,
   MicrovmConfiguration,
+  MmdsConfig,
+  NetworkInterface,
+  NetworkInterfaceUpdate,
+  Pmem,
+  PmemUpdate,
+  Serial,
+  Vsock,
 } from "./configuration.js";
 export type { CallOptions } from "./connection.js";
 export type { ConsoleOptions, ConsoleStream } from "./console-stream.js";

@@ -4,7 +4,7 @@
 
 import { PmemFile } from "../../actors/backends/pmem-file.js";
 import { BLOCK_MIB_MIN, SLOT_MIB_MIN } from "../../actors/config-memory-hotplug.js";
-import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
+import type { Eventually, RunningMemoryHotplug } from "../../actors/running-microvm.js";
 import { toEstaloError } from "../../errors.js";
 import type { Draft } from "./draft.js";
 import { Fault, hostText, ID_MISMATCH } from "./faults.js";
@@ -128,12 +128,15 @@ const putHotplug: Operation = {
 };
 
 /** The running machine's; raises a Fault where there is none, and what `use` raises as one. */
-function withHotplug<T>({ target }: OperationCall, use: (hotplug: MemoryHotplugFamily) => T): T {
+async function withHotplug<T>(
+  { target }: OperationCall,
+  use: (hotplug: RunningMemoryHotplug) => Eventually<T>,
+): Promise<T> {
   if (target.draft.memoryHotplug === undefined) {
     throw new Fault(`${HOTPLUG_FAULT}Device not found.`);
   }
   try {
-    return use(target.memoryHotplug());
+    return await use(target.memoryHotplug());
   } catch (error) {
     throw new Fault(`${HOTPLUG_FAULT}${toEstaloError(error).message}`);
   }
@@ -147,9 +150,9 @@ const patchHotplug: Operation = {
   body: schemas.MemoryHotplugUpdate,
   replies: NO_CONTENT,
   when: "after boot",
-  run(call) {
+  async run(call) {
     const { requested_size_mib } = call.body as { requested_size_mib: number };
-    withHotplug(call, (hotplug) => hotplug.setRequestedSize(requested_size_mib));
+    await withHotplug(call, (hotplug) => hotplug.setRequestedSize(requested_size_mib));
   },
 };
 
@@ -164,8 +167,8 @@ const getHotplug: Operation = {
   },
   when: "after boot",
   run: (call) =>
-    withHotplug(call, (hotplug) => {
-      const report = hotplug.report();
+    withHotplug(call, async (hotplug) => {
+      const report = await hotplug.report();
       return {
         block_size_mib: report.blockSizeMib,
         total_size_mib: report.totalSizeMib,

@@ -4,9 +4,12 @@
 import type { DriveChange } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { PmemChange } from "../../actors/config-pmem.js";
-import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
 import type { MetadataStore } from "../../actors/metadata-store.js";
-import type { Eventually, RunningBalloon } from "../../actors/running-microvm.js";
+import type {
+  Eventually,
+  RunningBalloon,
+  RunningMemoryHotplug,
+} from "../../actors/running-microvm.js";
 import type { Draft } from "./draft.js";
 import type { LoggerJson, MetricsJson } from "./schemas.js";
 
@@ -40,9 +43,9 @@ export interface FirecrackerTarget {
   /** Changes limits of a network interface of the running machine. */
   updateInterface(id: string, change: NetworkInterfaceChange): Eventually<void>;
   /** Changes limits of persistent memory of the running machine. */
-  updatePmem(id: string, change: PmemChange): void | Promise<void>;
+  updatePmem(id: string, change: PmemChange): Eventually<void>;
   /** What memory the running machine can be given; raises ERR_ESTALO_STATE where there is none. */
-  memoryHotplug(): MemoryHotplugFamily;
+  memoryHotplug(): RunningMemoryHotplug;
   /** The running machine's balloon; raises ERR_ESTALO_STATE where there is none. */
   balloon(): RunningBalloon;
   readonly diagnostics?: Diagnostics;

@@ -259,7 +259,7 @@ export const MemoryHotplug = Type.Object(
   },
   {
     ...closed,
-    title: "MemoryHotplugConfig",
+    title: "MemoryHotplugOptions",
     description: "Memory that can be plugged while the guest runs.",
   },
 );

@@ -10,8 +10,7 @@ import { checkConfig, type DriveChange, type MicroVmConfig } from "../../actors/
 import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { PmemChange } from "../../actors/config-pmem.js";
-import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
-import type { RunningBalloon } from "../../actors/running-microvm.js";
+import type { RunningBalloon, RunningMemoryHotplug } from "../../actors/running-microvm.js";
 import { EstaloError, toEstaloError } from "../../errors.js";
 import { type Draft, fromConfig, toMicroVmConfig } from "../firecracker/draft.js";
 import type { FirecrackerTarget, Phase } from "../firecracker/target.js";
@@ -106,11 +105,13 @@ export class FleetTarget implements FirecrackerTarget {
     return this.#keptLater(async () => this.#devices.interfaces.update(id, change));
   }
 
-  updatePmem(id: string, { rateLimiter }: PmemChange): void {
-    this.#kept(() => rateLimiter !== undefined && this.#devices.pmem.limit(id, rateLimiter));
+  updatePmem(id: string, { rateLimiter }: PmemChange): Promise<void> {
+    return this.#keptLater(async () => {
+      if (rateLimiter !== undefined) await this.#devices.pmem.limit(id, rateLimiter);
+    });
   }
 
-  memoryHotplug(): MemoryHotplugFamily {
+  memoryHotplug(): RunningMemoryHotplug {
     return this.#kept(() => this.#devices.requireMemoryHotplug());
   }
 

@@ -13,20 +13,13 @@ import type {
   FleetState,
   RestartPolicy,
 } from "../../actors/fleet-messages.js";
-import type { MicrovmSupervisor } from "../../actors/microvm-supervisor.js";
-import type { Eventually, RunningMicrovm } from "../../actors/running-microvm.js";
-
-/** Counters of a microVM, as far as door 2 tells of them. */
-export type MachineMetrics = Pick<
-  MicrovmSupervisor["metrics"],
-  "vcpus" | "drives" | "networkInterfaces" | "entropy" | "serial"
->;
+import type { Eventually, RunningMetrics, RunningMicrovm } from "../../actors/running-microvm.js";
 
 /** The microVM itself, while it exists. */
 export interface LiveMicrovm
   extends Pick<RunningMicrovm, "devices" | "exits" | "refreshMetrics" | "vcpuThreads"> {
   readonly console: Pick<Console, "read" | "history" | "send">;
-  readonly metrics: MachineMetrics;
+  readonly metrics: RunningMetrics;
   /** Fulfilled when it has ended. */
   readonly exited: Promise<unknown>;
 }
@@ -76,7 +69,7 @@ export interface DoorFleet {
   sendCtrlAltDelete(idOrName: string): Eventually<boolean>;
   supervisor(idOrName: string): LiveMicrovm | undefined;
   consoleLog(idOrName: string): Uint8Array;
-  metrics(idOrName: string): MachineMetrics | undefined;
+  metrics(idOrName: string): RunningMetrics | undefined;
   readonly events: Journal;
   counts(): Readonly<Record<FleetState, number>>;
   readonly counters: FleetCounters;

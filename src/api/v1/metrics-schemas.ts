@@ -57,6 +57,39 @@ export const EntropyMetrics = deviceMetrics("EntropyMetrics", {
   entropy_bytes: Count(),
 });
 
+export const PmemMetrics = deviceMetrics("PmemMetrics", {
+  queue_event_count: Count("Requests of the driver to look at its queue."),
+  event_fails: Count(),
+});
+
+/** `rx` is to the guest. */
+export const VsockMetrics = deviceMetrics("VsockMetrics", {
+  rx_bytes_count: Count(),
+  tx_bytes_count: Count(),
+  conns_added: Count(),
+  conns_removed: Count(),
+});
+
+export const BalloonMetrics = deviceMetrics("BalloonMetrics", {
+  inflate_count: Count(),
+  deflate_count: Count(),
+  free_page_report_freed: Count("Bytes."),
+  free_page_hint_freed: Count("Bytes."),
+});
+
+export const MemoryHotplugMetrics = deviceMetrics("MemoryHotplugMetrics", {
+  plug_bytes: Count(),
+  unplug_bytes: Count(),
+});
+
+export const MmdsMetrics = deviceMetrics("MmdsMetrics", {
+  rx_count: Count("Frames for the service."),
+  tx_count: Count("Answers."),
+  connections_created: Count(),
+});
+
+const orNull = <Schema extends Type.TSchema>(schema: Schema) => Type.Union([schema, Type.Null()]);
+
 /** Reply of GET /v1/microvms/{id}/metrics: of the present run; empty and zero when there is none. */
 export const MicrovmMetrics = Type.Object(
   {
@@ -68,7 +101,12 @@ export const MicrovmMetrics = Type.Object(
     networkInterfaces: Type.Record(Type.String(), NetworkMetrics, {
       description: "By the interface's id.",
     }),
-    entropy: Type.Union([EntropyMetrics, Type.Null()]),
+    pmem: Type.Record(Type.String(), PmemMetrics, { description: "By the device's id." }),
+    entropy: orNull(EntropyMetrics),
+    vsock: orNull(VsockMetrics),
+    balloon: orNull(BalloonMetrics),
+    memoryHotplug: orNull(MemoryHotplugMetrics),
+    mmds: orNull(MmdsMetrics),
     serial: Type.Object({
       transmittedBytes: Count("From the guest."),
       receivedBytes: Count("To the guest."),

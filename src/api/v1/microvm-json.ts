@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import type { Static } from "typebox";
 import type { FleetEvent, FleetRecord } from "../../actors/fleet-messages.js";
 import type { MicroVmExit } from "../../actors/messages.js";
-import type { MachineMetrics } from "./fleet.js";
+import { NO_METRICS, type RunningMetrics } from "../../actors/running-microvm.js";
 import type { DeepReadonly } from "./schema-types.js";
 import type { Microvm } from "./schemas.js";
 
@@ -48,15 +48,25 @@ function exitJson(exit: MicroVmExit) {
  */
 export function metricsJson(
   { id, state }: FleetRecord,
-  metrics: MachineMetrics | undefined,
+  metrics: RunningMetrics | undefined,
   threads: readonly string[] = [],
 ) {
-  const { drives, networkInterfaces, entropy = null, serial } = metrics ?? NOTHING;
-  const vcpus = (metrics ?? NOTHING).vcpus.map((counters, vcpu) => {
+  const { drives, networkInterfaces, pmem, serial, ...others } = metrics ?? NO_METRICS;
+  const {
+    entropy = null,
+    vsock = null,
+    balloon = null,
+    memoryHotplug = null,
+    mmds = null,
+  } = others;
+  const vcpus = others.vcpus.map((counters, vcpu) => {
     const cpuMs = threadCpuMs(threads[vcpu] ?? "");
     return cpuMs === undefined ? counters : { ...counters, cpuMs };
   });
-  return { id, state, atMs: Date.now(), vcpus, drives, networkInterfaces, entropy, serial };
+  return {
+    ...{ id, state, atMs: Date.now(), vcpus, drives, networkInterfaces, pmem },
+    ...{ entropy, vsock, balloon, memoryHotplug, mmds, serial },
+  };
 }
 
 /** Processor time of a thread; undefined when there is none, or the kernel does not tell. */
@@ -70,11 +80,3 @@ function threadCpuMs(thread: string): number | undefined {
     return undefined;
   }
 }
-
-const NOTHING: MachineMetrics = {
-  vcpus: [],
-  drives: {},
-  networkInterfaces: {},
-  entropy: undefined,
-  serial: { transmittedBytes: 0, receivedBytes: 0, droppedBytes: 0 },
-};

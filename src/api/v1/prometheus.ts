@@ -6,7 +6,8 @@
  * vCPUs wrap at 2³²; both look like a restart to rate().
  */
 import type { FleetState } from "../../actors/fleet-messages.js";
-import type { DoorFleet, MachineMetrics } from "./fleet.js";
+import type { RunningMetrics } from "../../actors/running-microvm.js";
+import type { DoorFleet } from "./fleet.js";
 import { FLEET_STATES } from "./schemas.js";
 
 /** MicroVMs that have series of their own. */
@@ -146,11 +147,8 @@ function addProcess(page: Exposition, { process: own, loopDelaySeconds }: Server
 
 type MicrovmIdentity = { readonly id: string; readonly name: string };
 
-function addMicrovm(
-  page: Exposition,
-  microvm: MicrovmIdentity,
-  { vcpus, drives, networkInterfaces, serial }: MachineMetrics,
-): void {
+function addMicrovm(page: Exposition, microvm: MicrovmIdentity, metrics: RunningMetrics): void {
+  const { vcpus, drives, networkInterfaces, serial } = metrics;
   const count = (name: string, help: string, value: number, labels: Labels = {}) =>
     page.add("counter", `estalo_microvm_${name}_total`, help, value, { ...microvm, ...labels });
   const exits = {
@@ -189,6 +187,32 @@ function addMicrovm(
     both("network_bytes", "Bytes of frames.", own.rx_bytes_count, own.tx_bytes_count);
     both("network_frames", "Frames.", own.rx_packets_count, own.tx_packets_count);
     both("network_failures", "Frames that failed.", own.rx_fails, own.tx_fails);
+  }
+  addMemoryAndSockets(metrics, count);
+}
+
+function addMemoryAndSockets(
+  { vsock, balloon, memoryHotplug, mmds }: RunningMetrics,
+  count: (name: string, help: string, value: number, labels?: Labels) => void,
+): void {
+  if (vsock !== undefined) {
+    const bytes = "Bytes of streams between host and guest.";
+    count("vsock_bytes", bytes, vsock.rx_bytes_count, { direction: "to-guest" });
+    count("vsock_bytes", bytes, vsock.tx_bytes_count, { direction: "from-guest" });
+    count("vsock_connections", "Connections, ever.", vsock.conns_added);
+  }
+  if (balloon !== undefined) {
+    const freed = "Bytes of free pages that the guest gave back.";
+    count("balloon_freed_bytes", freed, balloon.free_page_report_freed, { by: "reporting" });
+    count("balloon_freed_bytes", freed, balloon.free_page_hint_freed, { by: "hinting" });
+  }
+  if (memoryHotplug !== undefined) {
+    const plugged = "Bytes of memory that were plugged and unplugged.";
+    count("memory_hotplug_bytes", plugged, memoryHotplug.plug_bytes, { operation: "plug" });
+    count("memory_hotplug_bytes", plugged, memoryHotplug.unplug_bytes, { operation: "unplug" });
+  }
+  if (mmds !== undefined) {
+    count("mmds_connections", "Connections to the metadata service.", mmds.connections_created);
   }
 }
 

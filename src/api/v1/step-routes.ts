@@ -17,7 +17,7 @@ import { FleetTarget } from "./fleet-target.js";
 import { MicrovmParams, repliesOf } from "./route-specs.js";
 
 /** Tags of door 1 whose operations are about a machine. */
-const TAGS = ["Boot", "Machine", "Devices"];
+const TAGS = ["Boot", "Machine", "Devices", "Memory"];
 /** Of its other operations, those that are. */
 const INSTANCE_PATHS = ["/actions", "/vm", "/vm/config"];
 
@@ -35,7 +35,8 @@ export function stepRoutes(fleet: DoorFleet): Route[] {
 }
 
 function stepRoute(fleet: DoorFleet, operation: Operation): Route {
-  const { method, path, summary, body } = operation;
+  const { method, summary, body } = operation;
+  const path = below(operation);
   const ids = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name);
   const params: TProperties = Object.fromEntries(ids.map((name) => [name, DeviceId]));
   const good = Object.entries(operation.replies).filter(([status]) => Number(status) < 400);
@@ -53,15 +54,21 @@ function stepRoute(fleet: DoorFleet, operation: Operation): Route {
   };
 }
 
+/** Door 1's path; `{id}` is the microVM's here. */
+function below({ path }: Operation): string {
+  return path.replace("{id}", "{device_id}");
+}
+
 async function carryOut(
   fleet: DoorFleet,
-  { method, path }: Operation,
+  operation: Operation,
   { request, params }: RouteCall,
 ): Promise<ApiReply> {
+  const { method } = operation;
   const target = new FleetTarget(fleet, params.id);
   const reply = await new FirecrackerDoor(target).handle({
     method,
-    path: path.replaceAll(/\{(\w+)\}/g, (_, name: string) => params[name]),
+    path: below(operation).replaceAll(/\{(\w+)\}/g, (_, name: string) => params[name]),
     query: "",
     body: request.body,
     header: (name) => request.header(name),
