@@ -1,6 +1,6 @@
 /** spec/support/plant.c, built: what gives a spec's JavaScript any system call. */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
@@ -19,10 +19,11 @@ export class Plant implements Disposable {
     execFileSync("cc", ["-shared", "-fPIC", "-I", HEADERS, SOURCE, "-o", this.file]);
   }
 
-  /** Puts it into the root of a jail that comes to be. */
+  /** Puts it into the root of a jail, whole at once. */
   into(root: string): void {
     mkdirSync(root, { recursive: true });
-    copyFileSync(this.file, join(root, "plant.node"));
+    copyFileSync(this.file, join(root, "plant.part"));
+    renameSync(join(root, "plant.part"), join(root, "plant.node"));
   }
 
   [Symbol.dispose](): void {

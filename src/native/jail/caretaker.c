@@ -20,8 +20,17 @@
 
 /* Written instead of a process id. */
 static const pid_t FAILED = -1;
+/* The launcher has this long to tell its parent how the program ended. */
+#define LAUNCHER_PATIENCE_MS 1000
 
-static void run_caretaker(const struct jail_plan* plan, int root, int status) {
+static void await_end(int process, int patience_ms) {
+  struct pollfd end = {.fd = process, .events = POLLIN};
+  while (process >= 0 && poll(&end, 1, patience_ms) < 0 && errno == EINTR) {
+  }
+}
+
+/* `launcher`: of an attached jail, which stays in the jail's root until the program has ended. */
+static void run_caretaker(const struct jail_plan* plan, int root, int status, int launcher) {
   pid_t told;
   int program = -1;
   for (;;) {
@@ -37,9 +46,8 @@ static void run_caretaker(const struct jail_plan* plan, int root, int status) {
     program = (int)syscall(SYS_pidfd_open, told, 0);
   }
   if (!plan->cleans) _exit(0);
-  struct pollfd end = {.fd = program, .events = POLLIN};
-  while (program >= 0 && poll(&end, 1, -1) < 0 && errno == EINTR) {
-  }
+  await_end(program, -1);
+  await_end(launcher, LAUNCHER_PATIENCE_MS);
   struct jail_plan removal = *plan;
   removal.kills = true;
   jail_remove(&removal, root);
@@ -49,6 +57,8 @@ static void run_caretaker(const struct jail_plan* plan, int root, int status) {
 void jail_start_caretaker(const struct jail_plan* plan, struct jail_handles* handles) {
   int status[2];
   int done[2];
+  int launcher = -1;
+  if (plan->is_attached) launcher = (int)syscall(SYS_pidfd_open, getpid(), 0);
   if (pipe2(status, O_CLOEXEC) < 0 || pipe2(done, O_CLOEXEC) < 0) jail_fail("pipe", "caretaker");
   pid_t child = fork();
   if (child < 0) jail_fail("fork", "caretaker");
@@ -65,10 +75,11 @@ void jail_start_caretaker(const struct jail_plan* plan, struct jail_handles* han
     close(status[1]);
     close(done[0]);
     prctl(PR_SET_NAME, "estalo-jail");
-    run_caretaker(plan, handles->root, status[0]);
+    run_caretaker(plan, handles->root, status[0], launcher);
   }
   while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
   }
+  if (launcher >= 0) close(launcher);
   close(status[0]);
   close(done[1]);
   handles->status = status[1];
