@@ -1,28 +1,41 @@
 /** `estalo serve` as a process of its own, on a socket and a state folder that go with it. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chownSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
 
+/** Who it is, where it is not the spec itself. */
+export interface ServeUser {
+  /** Owner of its folder. */
+  readonly id: number;
+  /** Starts the program that follows it as that user. */
+  readonly command: readonly string[];
+  /** The package, where that user sees it. */
+  readonly script: string;
+}
+
 /** See the file's header. */
 export class ServeProcess implements AsyncDisposable {
   readonly #folder = mkdtempSync(join(tmpdir(), "estalo-serve-"));
   readonly #words: readonly string[];
+  readonly #user: ServeUser | undefined;
   #child: ChildProcess | undefined;
   /** What it wrote. */
   output = "";
 
   /** @param words - options beside those for its socket and its state */
-  private constructor(words: readonly string[]) {
+  private constructor(words: readonly string[], user: ServeUser | undefined) {
     this.#words = words;
+    this.#user = user;
+    if (user !== undefined) chownSync(this.#folder, user.id, user.id);
   }
 
-  static async start(words: readonly string[] = []): Promise<ServeProcess> {
-    const server = new ServeProcess(words);
+  static async start(words: readonly string[] = [], user?: ServeUser): Promise<ServeProcess> {
+    const server = new ServeProcess(words, user);
     await server.start();
     return server;
   }
@@ -44,7 +57,9 @@ export class ServeProcess implements AsyncDisposable {
   async start(): Promise<void> {
     const words = ["serve", "--state", this.stateFolder, ...this.#words];
     const listen = ["--listen", join(this.#folder, "s")];
-    const child = spawn(process.execPath, [COMMAND, ...words, ...listen]);
+    const { command = [], script = COMMAND } = this.#user ?? {};
+    const [program, ...rest] = [...command, process.execPath, script, ...words, ...listen];
+    const child = spawn(program, rest);
     this.#child = child;
     await new Promise<void>((resolve, reject) => {
       const take = (text: string) => {
