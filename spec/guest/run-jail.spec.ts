@@ -127,6 +127,36 @@ describe.runIf(isRoot)("estalo run --jail (needs root)", () => {
     expect(outcome.stderr).toContain("vsock");
   });
 
+  it.runIf(ip)("has a tap on a bridge, which goes with the process (needs ip)", async () => {
+    const name = `estalo-rb-${process.pid}`;
+    execFileSync("ip", ["netns", "add", name]);
+    onTestFinished(() => void execFileSync("ip", ["netns", "del", name]));
+    const inside = ["netns", "exec", name, process.execPath, COMMAND];
+    execFileSync("ip", [...inside, "net", "up", "--name", "rb0"], { stdio: "pipe" });
+    const taps = () =>
+      execFileSync("ip", ["-n", name, "-br", "link", "show", "master", "rb0"], {
+        encoding: "utf8",
+      });
+    const words = ["run", "--jail", "--kernel", waiting, "--net", "bridge=rb0"];
+    for (const signal of ["SIGHUP", "SIGKILL"] as const) {
+      let during = "";
+      await execute("ip", [...inside, ...words], {
+        when: [
+          "waiting",
+          (child) => {
+            during = taps();
+            child.kill(signal);
+          },
+        ],
+      });
+      expect(during).toMatch(/^rb0\.\d+\s+UP/);
+      await until(() => taps() === "", "the tap is gone");
+    }
+    const missing = [...words.slice(0, 3), join(scratch.path, "missing"), ...words.slice(4)];
+    expect((await execute("ip", [...inside, ...missing])).status).toBe(125);
+    expect(taps()).toBe("");
+  });
+
   it.runIf(ip)("has the caller's tap, opened before (needs ip)", async () => {
     const name = `estalo-rj-${process.pid}`;
     execFileSync("ip", ["netns", "add", name]);

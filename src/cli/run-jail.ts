@@ -22,6 +22,7 @@ import { findProgram, packageFolder } from "../jail/program.js";
 import { confine } from "../jail/seccomp/confine.js";
 import { native } from "../native/binding.js";
 import { usageError } from "./arguments.js";
+import type { BridgeTaps } from "./net/bridge-taps.js";
 import type { RunOptions } from "./run-options.js";
 import type { RunPlan } from "./run-plan.js";
 
@@ -42,14 +43,18 @@ export interface JailedRun {
 }
 
 /** Becomes the command in a jail; raises what keeps it from that, with nothing left behind. */
-export async function enterJail(options: RunOptions, plan: RunPlan): Promise<never> {
-  if (options.nets.some(({ bridge }) => bridge !== undefined)) throw refusal(BRIDGE);
+export async function enterJail(
+  options: RunOptions,
+  plan: RunPlan,
+  taps: BridgeTaps,
+): Promise<never> {
   const config = await defaultGuestConfig(plan.config);
   const checked = checkConfig(config);
   refuseOthers(checked);
   openKvm().close();
   const files = openFiles(checked);
   try {
+    leaveTaps(checked, files, taps);
     const cpuTemplate = checked.cpuTemplate as Record<string, unknown> | undefined;
     const run: JailedRun = {
       options,
@@ -65,7 +70,13 @@ export async function enterJail(options: RunOptions, plan: RunPlan): Promise<nev
   }
 }
 
-const BRIDGE = "a bridge, whose tap nobody could remove";
+/** In the jail nobody could take a bridge's tap away again. */
+function leaveTaps(config: CheckedConfig, files: readonly GivenFile[], taps: BridgeTaps): void {
+  for (const { id, tap } of config.networkInterfaces) {
+    const queue = files.find(([use]) => use === `interface ${id}`);
+    if (tap !== undefined && queue !== undefined) taps.leave(tap, queue[1]);
+  }
+}
 
 /** What a jail that has descriptors only cannot have: it is said, not left out. */
 function refuseOthers(config: CheckedConfig): void {

@@ -30,10 +30,10 @@ const DEFAULT_SIZE = { rows: 24, columns: 80 };
 
 /** Runs a microVM and says with which status to end. */
 export function run(options: RunOptions): Promise<number> {
-  return runPlanned(options, async (joined) => {
+  return runPlanned(options, async (joined, taps) => {
     const plan = await planRun(joined);
     if (!options.jail) return plan;
-    return (await import("./run-jail.js")).enterJail(options, plan);
+    return (await import("./run-jail.js")).enterJail(joined, plan, taps);
   });
 }
 
@@ -46,7 +46,7 @@ export async function runJailed(fd: number): Promise<number> {
 
 async function runPlanned(
   options: RunOptions,
-  makePlan: (options: RunOptions) => Promise<RunPlan>,
+  makePlan: (options: RunOptions, taps: BridgeTaps) => Promise<RunPlan>,
   jailMs?: number,
 ): Promise<number> {
   const { stderr } = process;
@@ -55,9 +55,8 @@ async function runPlanned(
   try {
     progress.start("starting the guest");
     using taps = new BridgeTaps();
-    // In a jail nobody could take a bridge's tap away again: --jail refuses it.
-    const joined = options.jail ? options : { ...options, nets: taps.join(options.nets) };
-    const plan = await makePlan(joined);
+    const joined = { ...options, nets: taps.join(options.nets) };
+    const plan = await makePlan(joined, taps);
     await using vm = await createMicroVm(plan);
     return await new Run(vm, plan.mode, joined, { progress, json, jailMs }).toEnd();
   } catch (error) {

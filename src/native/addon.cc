@@ -90,6 +90,8 @@ static Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("Poller", Poller::Define(env));
   exports.Set("IoUring", IoUring::Define(env));
   exports.Set("Tap", Tap::Define(env));
+  exports.Set("endTapWithDescriptor",
+              Napi::Function::New<EndTapWithDescriptor>(env, "endTapWithDescriptor"));
   exports.Set("signalEventFd", Napi::Function::New<SignalEventFd>(env, "signalEventFd"));
   exports.Set("sampleClocks", Napi::Function::New<SampleClocks>(env, "sampleClocks"));
   exports.Set("blockDeviceBytes", Napi::Function::New<BlockDeviceBytes>(env, "blockDeviceBytes"));

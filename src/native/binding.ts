@@ -214,6 +214,8 @@ export interface NativeAddon {
     /** Which of the interface's queues: the only one, the first, a further one. */
     queue: 0 | 1 | 2,
   ) => NativeTap;
+  /** The interface that this is an open queue of goes with its last descriptor. */
+  readonly endTapWithDescriptor: (fd: number) => void;
   readonly blockDeviceBytes: (fd: number) => number;
   /** Two ends of a Unix stream socket, for who closes them. */
   readonly socketPair: () => [number, number];

@@ -54,6 +54,11 @@ int OpenTap(const std::string& name, TapQueue queue, FileDescriptor* tap) {
 
 } // namespace
 
+void EndTapWithDescriptor(const Napi::CallbackInfo& info) {
+  int result = ioctl(info[0].As<Napi::Number>().Int32Value(), TUNSETPERSIST, 0);
+  Succeeded(info.Env(), "TUNSETPERSIST", result < 0 ? -errno : 0);
+}
+
 Napi::Function Tap::Define(Napi::Env env) {
   return DefineClass(
       env, "Tap",

@@ -23,6 +23,9 @@ namespace estalo {
 /* Which of an interface's queues it is; the numbers are JavaScript's. */
 enum class TapQueue { kOnly = 0, kFirst = 1, kFurther = 2 };
 
+/* endTapWithDescriptor(fd): the interface that this is a queue of goes with its last descriptor. */
+void EndTapWithDescriptor(const Napi::CallbackInfo& info);
+
 /*
  * new Tap(name or descriptor, status, queue): status is an Int32Array of 2; each call sets [0] to
  * the frames that it lost and [1] to the errno of the last of them (0: none; EAGAIN is no loss).

@@ -3,7 +3,8 @@
  */
 import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
-import { isEstaloError } from "../../errors.js";
+import { hostError, isEstaloError } from "../../errors.js";
+import { native } from "../../native/binding.js";
 import type { GuestAddress, NetOption } from "../net-options.js";
 import { addTap, type NetworkTap, removeLink } from "./taps.js";
 
@@ -25,6 +26,18 @@ export class BridgeTaps implements Disposable {
       this[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** Leaves a tap of ours to whoever has its descriptors: it goes with the last one. */
+  leave(name: string, fd: number): void {
+    const place = this.#names.indexOf(name);
+    if (place < 0) return;
+    try {
+      native().endTapWithDescriptor(fd);
+    } catch (error) {
+      throw hostError("leave tap", name, error, "ERR_ESTALO_NETWORK");
+    }
+    this.#names.splice(place, 1);
   }
 
   #joined({ config, address }: NetOption, network: string): NetOption {
