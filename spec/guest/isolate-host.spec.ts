@@ -2,29 +2,15 @@
  * What the host lends to cells of `estalo serve --isolate`: control groups of either version, and user namespaces
  * where the server has no root. With guests of a few instructions; needs root.
  */
-import {
-  accessSync,
-  chmodSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { accessSync, chmodSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { afterAll, describe, expect, it, onTestFinished } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { EstaloClient } from "../../src/api/client/client.js";
 import { parseHierarchies } from "../../src/jail/cgroups.js";
 import { isRoot, until } from "../support/jails.js";
-import { ServeProcess, type ServeUser } from "../support/serve-process.js";
+import { NOBODY, nobody } from "../support/nobody.js";
+import { ServeProcess } from "../support/serve-process.js";
 import { HALT, print, Scratch, TINY_GUESTS } from "../support/tiny-guest.js";
-
-const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
-const NOBODY = 65_534;
 
 function reasonToSkip(): string | undefined {
   if (!isRoot) return "needs root";
@@ -133,27 +119,6 @@ describe.skipIf(reason !== undefined)("control groups of cells (need root)", () 
     );
   });
 });
-
-/** A user without rights that may use /dev/kvm and sees the package, wherever it is. */
-function nobody(): ServeUser {
-  const base = mkdtempSync(join(tmpdir(), "estalo-nobody-"));
-  onTestFinished(() => rmSync(base, { recursive: true }));
-  const [home, devices] = [join(base, "package"), join(base, "devices")];
-  for (const path of [home, devices]) mkdirSync(path);
-  const script = `set -e
-    chmod 755 "$1"
-    mount --bind "$2" "$1/package"
-    mount -t tmpfs none "$1/devices"
-    mknod -m 666 "$1/devices/kvm" c 10 232
-    mount --bind "$1/devices/kvm" /dev/kvm
-    shift 2
-    exec setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups --inh-caps=-all -- "$@"`;
-  return {
-    id: NOBODY,
-    command: ["unshare", "--mount", "sh", "-c", script, "sh", base, PACKAGE],
-    script: join(home, "bin/estalo.js"),
-  };
-}
 
 describe.skipIf(reason !== undefined)("a server without root (the spec needs root)", () => {
   it("runs microVMs in cells of its own user, with no rights and no processes but theirs", async (test) => {

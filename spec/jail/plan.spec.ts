@@ -77,7 +77,9 @@ describe("removalWords", () => {
   it("refuses what is no jail", () => {
     const base = makeBase();
     expect(() => removalWords(base, "node", "none", false)).toThrowError(/There is no jail in/);
-    expect(() => removalWords(base, "../..", "x", false)).toThrowError(/not the name of a program/);
+    for (const name of ["../..", "..", ".", "", "a/b"]) {
+      expect(() => removalWords(base, name, "x", false)).toThrowError(/not the name of a program/);
+    }
     expect(() => removalWords(base, "node", "..", false)).toThrowError(/Invalid instance ID/);
     mkdirSync(join(base, "node/odd"), { recursive: true });
     writeFileSync(join(base, "node/odd/estalo-jail.json"), '{"cgroups":[1]}');

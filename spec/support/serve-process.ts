@@ -5,36 +5,27 @@ import { chownSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { OtherUser } from "./nobody.js";
 
 const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
-
-/** Who it is, where it is not the spec itself. */
-export interface ServeUser {
-  /** Owner of its folder. */
-  readonly id: number;
-  /** Starts the program that follows it as that user. */
-  readonly command: readonly string[];
-  /** The package, where that user sees it. */
-  readonly script: string;
-}
 
 /** See the file's header. */
 export class ServeProcess implements AsyncDisposable {
   readonly #folder = mkdtempSync(join(tmpdir(), "estalo-serve-"));
   readonly #words: readonly string[];
-  readonly #user: ServeUser | undefined;
+  readonly #user: OtherUser | undefined;
   #child: ChildProcess | undefined;
   /** What it wrote. */
   output = "";
 
   /** @param words - options beside those for its socket and its state */
-  private constructor(words: readonly string[], user: ServeUser | undefined) {
+  private constructor(words: readonly string[], user: OtherUser | undefined) {
     this.#words = words;
     this.#user = user;
     if (user !== undefined) chownSync(this.#folder, user.id, user.id);
   }
 
-  static async start(words: readonly string[] = [], user?: ServeUser): Promise<ServeProcess> {
+  static async start(words: readonly string[] = [], user?: OtherUser): Promise<ServeProcess> {
     const server = new ServeProcess(words, user);
     await server.start();
     return server;

@@ -3,7 +3,7 @@
  * and three switches more. What follows ` -- ` is the program's.
  */
 import type { JailOptions } from "../jail/options.js";
-import { type FirecrackerFlag, flagsText, takeApart } from "./firecracker-flags.js";
+import { ArgumentError, type FirecrackerFlag, flagsText, takeApart } from "./firecracker-flags.js";
 
 const CLEAN_HELP = "Remove the jail's folder and control groups when the program has ended.";
 
@@ -76,8 +76,10 @@ export interface JailRemoval {
 }
 
 /** Takes the words of `estalo jail rm ID` apart; raises an ArgumentError. */
-export function parseRemovalArguments(words: readonly string[]): JailRemoval {
+export function parseRemovalArguments(words: readonly string[]): JailRemoval | "help" {
+  if (words.includes("--help")) return "help";
   const [id, ...rest] = words;
+  if (id?.startsWith("--")) throw new ArgumentError("The jail's id comes first: estalo jail rm ID");
   const given = takeApart(REMOVAL_FLAGS, rest);
   return {
     id: id ?? "",

@@ -54,6 +54,11 @@ function start(words: readonly string[], hasEmptyNetwork: boolean, startedUs: bi
 }
 
 function remove(words: readonly string[]): void {
-  const { id, baseFolder, execFile, kills } = parseRemovalArguments(words);
+  const removal = parseRemovalArguments(words);
+  if (removal === "help") {
+    process.stdout.write(jailHelp());
+    return;
+  }
+  const { id, baseFolder, execFile, kills } = removal;
   becomeLauncher("remove", removalWords(baseFolder, basename(execFile), id, kills));
 }

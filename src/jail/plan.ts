@@ -119,7 +119,8 @@ export function removalWords(
 ): string[] {
   checkId(id);
   const base = onHost("Failed to canonicalize path", baseFolder, () => realpathSync(baseFolder));
-  if (basename(name) !== name) throw jailConfigError(`${name} is not the name of a program`);
+  if (basename(name) !== name || ["", ".", ".."].includes(name))
+    throw jailConfigError(`${name} is not the name of a program`);
   const folder = join(base, name, id);
   const made = readRecord(folder);
   return [

@@ -134,7 +134,8 @@ bool jail_is_in_use(int root, bool kills) {
 bool jail_remove(const struct jail_plan* plan, int root) {
   bool is_gone = true;
   if (root >= 0 && jail_is_in_use(root, plan->kills)) {
-    fprintf(stderr, "estalo jail: %s is in use\n", plan->folder);
+    fprintf(stderr, "estalo jail: %s is in use%s\n", plan->folder,
+            plan->kills ? "" : "; --force ends what runs in it");
     return false;
   }
   if (!plan->keeps_folder) is_gone = remove_folder(plan->folder);
