@@ -141,6 +141,8 @@ function qemuDevices({ disk, tap, vsock, vcpus = 1 }: GuestDevices, vhost: boole
 function estaloDevices({ disk, tap, vsock, vcpus = 1 }: GuestDevices): string {
   return JSON.stringify({
     vcpuCount: vcpus,
+    // As QEMU, which asks the host for them unasked: it counts where data is moved.
+    hugePages: (disk ?? tap ?? vsock) ? "transparent" : false,
     ...(disk === undefined ? {} : { drives: [{ path: disk }] }),
     ...(tap === undefined ? {} : { networkInterfaces: [{ tap, mac: GUEST_MAC }] }),
     ...(vsock === undefined ? {} : { vsock: { guestCid: GUEST_CID, udsPath: vsock } }),

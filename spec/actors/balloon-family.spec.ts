@@ -17,7 +17,7 @@ describe("BalloonFamily", () => {
   let mapping: NativeGuestMapping;
   let memory: GuestMemory;
   beforeEach(() => {
-    mapping = new (native().GuestMapping)(REGIONS, false);
+    mapping = new (native().GuestMapping)(REGIONS);
     memory = new GuestMemory(mapping.buffer, REGIONS);
   });
   afterEach(() => {

@@ -66,6 +66,7 @@ describe("checkConfig", () => {
     [{ memoryMib: 32 }],
     [{ memoryMib: 261_120 }],
     [{ memoryMib: 64, hugePages: true }],
+    [{ memoryMib: 64, hugePages: "transparent" }],
     [{ id: "A-9" }],
     [{ id: "x".repeat(64) }],
     [{ bootArgs: "" }],

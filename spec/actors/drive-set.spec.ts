@@ -31,7 +31,7 @@ describe("DriveSet", () => {
   let errors: unknown[];
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), "estalo-drives-"));
-    mapping = new (native().GuestMapping)(REGIONS, false);
+    mapping = new (native().GuestMapping)(REGIONS);
     memory = new GuestMemory(mapping.buffer, REGIONS);
     errors = [];
   });

@@ -1,5 +1,4 @@
 /** Memory that is plugged, over real guest memory; KVM's slots are played. */
-import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkMemoryHotplug } from "../../src/actors/config-memory-hotplug.js";
 import { DeviceHost } from "../../src/actors/device-host.js";
@@ -8,17 +7,12 @@ import type { VirtioMem } from "../../src/devices/virtio/mem.js";
 import { type NativeGuestMapping, type NativeVm, native } from "../../src/native/binding.js";
 import { GuestMemory } from "../../src/native/guest-memory.js";
 import { GIB, KIB, MIB } from "../../src/units.js";
+import { heldMib } from "../support/held-memory.js";
 import { VirtioMachine } from "../support/virtio-machine.js";
 
 const REGIONS = [{ start: 0, sizeBytes: 16 * MIB }];
 const START = 4 * GIB;
 const DATA = 512 * KIB;
-
-/** What this process holds of memory shared with others (memfd pages are), in MiB. */
-function sharedMib(): number {
-  const status = readFileSync("/proc/self/status", "utf8");
-  return Number(/^RssShmem:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
-}
 
 describe("MemoryHotplugFamily", () => {
   let mapping: NativeGuestMapping;
@@ -32,7 +26,7 @@ describe("MemoryHotplugFamily", () => {
     slots = new Map();
     slotsMax = 100;
     family = new MemoryHotplugFamily(checkMemoryHotplug({ totalSizeMib: 1024 }), START);
-    mapping = new (native().GuestMapping)([...REGIONS, family.region], false);
+    mapping = new (native().GuestMapping)([...REGIONS, family.region]);
     memory = new GuestMemory(mapping.buffer, REGIONS, family.region);
   });
   afterEach(() => {
@@ -93,15 +87,15 @@ describe("MemoryHotplugFamily", () => {
   it("gives the host what is unplugged, and KVM no slot for it", () => {
     const { plug, unplug } = started();
     family.setRequestedSize(256);
-    const before = sharedMib();
+    const before = heldMib();
     expect(plug(0, 256)).toBe(0);
     memory.fill(START, 256 * MIB, 1);
-    expect(sharedMib() - before).toBeGreaterThan(250);
+    expect(heldMib() - before).toBeGreaterThan(250);
     expect(unplug(0, 130)).toBe(0);
-    expect(sharedMib() - before).toBeLessThan(130);
+    expect(heldMib() - before).toBeLessThan(130);
     expect([...slots.keys()]).toEqual([33]);
     expect(unplug(130, 126)).toBe(0);
-    expect(sharedMib() - before).toBeLessThan(5);
+    expect(heldMib() - before).toBeLessThan(5);
     expect(slots.size).toBe(0);
     expect(family.metrics).toMatchObject({ unplug_bytes: 256 * MIB, unplug_discard_fails: 0 });
   });

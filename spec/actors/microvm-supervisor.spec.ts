@@ -43,7 +43,7 @@ vi.mock("../../src/actors/machine.js", async () => {
     readonly vcpus = [];
     constructor({ regions }: { regions: never[] }) {
       fake.now("machine");
-      this.mapping = new (native().GuestMapping)(regions, false);
+      this.mapping = new (native().GuestMapping)(regions);
       this.memory = new GuestMemory(this.mapping.buffer, regions);
     }
     createVcpus() {}

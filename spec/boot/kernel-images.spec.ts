@@ -46,7 +46,7 @@ function place(path: string, memory: GuestMemory, images?: GuestImages): number 
 
 /** Guest memory with the kernel of `path` in it. */
 function guest(path: string) {
-  const mapping = new (native().GuestMapping)(REGIONS, false);
+  const mapping = new (native().GuestMapping)(REGIONS);
   const memory = new GuestMemory(mapping.buffer, REGIONS);
   try {
     const bytes = place(path, memory, {

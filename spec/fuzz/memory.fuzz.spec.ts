@@ -95,7 +95,7 @@ describe("VirtioMem under random requests", () => {
   it("does what the model does, and nothing else is memory", () => {
     fc.assert(
       fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
-        const mapping = new (native().GuestMapping)([...REGIONS, LAYOUT], false);
+        const mapping = new (native().GuestMapping)([...REGIONS, LAYOUT]);
         try {
           playMem(mapping, actions);
         } finally {

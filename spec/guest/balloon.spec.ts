@@ -1,21 +1,13 @@
 /**
  * The balloon with Linux' driver: what the guest gives is the host's again.
  */
-import { readFileSync } from "node:fs";
 import { MicroVm } from "estalo";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { GuestShell } from "../support/guest-shell.js";
+import { heldMib } from "../support/held-memory.js";
 
 /** Generous: a guest whose kernel mode is emulated gives a mebibyte in half a second. */
 const PATIENCE = { timeout: 300_000, interval: 200 };
-
-/** Guest memory that the host holds for this process, MiB. */
-function heldMib(): number {
-  const mappings = readFileSync("/proc/self/smaps", "utf8").split(/(?=^[0-9a-f]+-[0-9a-f]+ )/m);
-  const ofGuests = mappings.filter((mapping) => mapping.includes("memfd:estalo-guest"));
-  const kib = ofGuests.map((mapping) => Number(/^Pss:\s+(\d+)/m.exec(mapping)?.[1] ?? 0));
-  return kib.reduce((sum, one) => sum + one, 0) / 1024;
-}
 
 describe("balloon", () => {
   let vm: MicroVm;

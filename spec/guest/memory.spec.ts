@@ -11,6 +11,7 @@ import { MicroVm } from "estalo";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { isKernelModeEmulated, specHost } from "../support/guest-host.js";
 import { GuestShell } from "../support/guest-shell.js";
+import { heldMib } from "../support/held-memory.js";
 
 /** Why these specs cannot run here, or nothing. */
 function reasonToSkip(): string {
@@ -25,14 +26,6 @@ if (why !== "") console.log(`skipped on ${specHost}: ${why}`);
 const IMAGES = fileURLToPath(new URL("images/debian", import.meta.url));
 const MIB = 2 ** 20;
 const PATIENCE = { timeout: 120_000, interval: 100 };
-
-/** Guest memory that the host holds for this process, MiB. */
-function heldMib(): number {
-  const mappings = readFileSync("/proc/self/smaps", "utf8").split(/(?=^[0-9a-f]+-[0-9a-f]+ )/m);
-  const ofGuests = mappings.filter((mapping) => mapping.includes("memfd:estalo-guest"));
-  const kib = ofGuests.map((mapping) => Number(/^Pss:\s+(\d+)/m.exec(mapping)?.[1] ?? 0));
-  return kib.reduce((sum, one) => sum + one, 0) / 1024;
-}
 
 describe.skipIf(why !== "")("memory of devices", () => {
   let folder: string;

@@ -2,12 +2,12 @@
  * More guest memory than there is: four microVMs of 8 GiB each that use a part of it one after the other and
  * give it back. ESTALO_SPEC_USED_MIB says how large that part is.
  */
-import { readFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import { MicroVm } from "estalo";
 import { afterAll, describe, expect, it } from "vitest";
 import { bareGuest } from "../support/bare-guest.js";
 import { expectEnd, GUEST_PATIENCE_MS } from "../support/guest-report.js";
+import { heldMib } from "../support/held-memory.js";
 import { Scratch } from "../support/tiny-guest.js";
 
 const scratch = new Scratch();
@@ -20,14 +20,6 @@ afterAll(async () => {
 const COUNT = 4;
 const MEMORY_MIB = 8192;
 const usedMib = Number(process.env.ESTALO_SPEC_USED_MIB ?? 64);
-
-/** Guest memory that the host holds for this process, MiB. */
-function heldMib(): number {
-  const mappings = readFileSync("/proc/self/smaps", "utf8").split(/(?=^[0-9a-f]+-[0-9a-f]+ )/m);
-  const ofGuests = mappings.filter((mapping) => mapping.includes("memfd:estalo-guest"));
-  const kib = ofGuests.map((mapping) => Number(/^Pss:\s+(\d+)/m.exec(mapping)?.[1] ?? 0));
-  return kib.reduce((sum, one) => sum + one, 0) / 1024;
-}
 
 /** A guest that says one word after the other, each when it is asked. */
 class AskedGuest {

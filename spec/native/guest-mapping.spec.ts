@@ -1,8 +1,14 @@
-import { ftruncateSync, readFileSync, writeSync } from "node:fs";
+import { existsSync, ftruncateSync, readFileSync, writeSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { type NativeGuestMapping, type NativeImageFile, native } from "../../src/native/binding.js";
+import {
+  GUEST_PAGES,
+  type NativeGuestMapping,
+  type NativeImageFile,
+  native,
+} from "../../src/native/binding.js";
 import { GuestMemory, type MemoryRegion } from "../../src/native/guest-memory.js";
-import { GIB, KIB, MIB, PAGE_BYTES } from "../../src/units.js";
+import { GIB, MIB, PAGE_BYTES } from "../../src/units.js";
+import { heldBytes } from "../support/held-memory.js";
 
 /** 7 GiB of RAM around the gap below 4 GiB, as a microVM of that size has it. */
 const SEVEN_GIB: readonly MemoryRegion[] = [
@@ -14,18 +20,12 @@ function withMapping(
   regions: readonly MemoryRegion[],
   use: (memory: GuestMemory, mapping: NativeGuestMapping) => void,
 ): void {
-  const mapping = new (native().GuestMapping)(regions, false);
+  const mapping = new (native().GuestMapping)(regions);
   try {
     use(new GuestMemory(mapping.buffer, regions), mapping);
   } finally {
     mapping.close();
   }
-}
-
-/** What this process holds of memory shared with others (memfd pages are), in bytes. */
-function sharedBytes(): number {
-  const status = readFileSync("/proc/self/status", "utf8");
-  return Number(/^RssShmem:\s+(\d+) kB$/m.exec(status)?.[1]) * KIB;
 }
 
 describe("GuestMapping of 7 GiB", () => {
@@ -78,13 +78,13 @@ describe("GuestMapping of 7 GiB", () => {
   });
 
   it("costs nothing until it is touched, and gives everything back when it is closed", () => {
-    const before = sharedBytes();
+    const before = heldBytes();
     withMapping(SEVEN_GIB, (memory, mapping) => {
-      expect(sharedBytes() - before).toBeLessThan(1 * MIB);
+      expect(heldBytes() - before).toBeLessThan(1 * MIB);
       memory.fill(5 * GIB, 64 * MIB, 0xff);
-      expect(sharedBytes() - before).toBeGreaterThan(63 * MIB);
+      expect(heldBytes() - before).toBeGreaterThan(63 * MIB);
       mapping.close();
-      expect(sharedBytes() - before).toBeLessThan(1 * MIB);
+      expect(heldBytes() - before).toBeLessThan(1 * MIB);
     });
   });
 
@@ -126,12 +126,12 @@ describe("GuestMapping with regions that make no sense", () => {
       ],
     ],
   ])("refuses %s and maps nothing", (_, regions) => {
-    expect(() => new (native().GuestMapping)(regions, false)).toThrow(TypeError);
+    expect(() => new (native().GuestMapping)(regions)).toThrow(TypeError);
   });
 
   it("names the system call and errno when the host cannot give that much", () => {
     const regions = [{ start: 0, sizeBytes: 2 ** 52 }];
-    expect(() => new (native().GuestMapping)(regions, false)).toThrow(
+    expect(() => new (native().GuestMapping)(regions)).toThrow(
       expect.objectContaining({
         code: expect.stringMatching(/^E[A-Z]+$/),
         syscall: expect.any(String),
@@ -187,5 +187,40 @@ describe("ImageFile", () => {
     });
     open.close();
     sealed.close();
+  });
+});
+
+describe("huge pages of guest memory", () => {
+  const BYTES = 8 * MIB;
+  const regions = [{ start: 0, sizeBytes: BYTES }];
+  const setting = (file: string) => {
+    const path = `/sys/kernel/mm/${file}`;
+    return existsSync(path) ? readFileSync(path, "utf8") : "";
+  };
+  const isTransparent = /\[(always|madvise)\]/.test(setting("transparent_hugepage/enabled"));
+
+  it.runIf(isTransparent)(
+    "are there where they were asked for (needs transparent huge pages)",
+    () => {
+      const held = () => {
+        const mapping = new (native().GuestMapping)(regions, GUEST_PAGES.transparent);
+        const memory = new GuestMemory(mapping.buffer, regions);
+        const before = heldBytes();
+        for (let gpa = 0; gpa < BYTES; gpa += 2 * MIB) memory.writeU8(gpa, 1);
+        const bytes = heldBytes() - before;
+        mapping.close();
+        return bytes;
+      };
+      // A touch of one brings two megabytes, where the host has them at hand.
+      expect(held()).toBeGreaterThanOrEqual(2 * MIB);
+    },
+  );
+
+  it("are all reserved ones, or none: nothing is left to a touch", () => {
+    const free = Number(setting("hugepages/hugepages-2048kB/free_hugepages"));
+    const tooLarge = [{ start: 0, sizeBytes: (free + 1) * 2 * MIB }];
+    expect(() => new (native().GuestMapping)(tooLarge, GUEST_PAGES.reserved)).toThrow(
+      expect.objectContaining({ code: "ENOMEM" }),
+    );
   });
 });

@@ -41,7 +41,7 @@ export class DiskBench {
   readonly folder: string;
   readonly path: string;
   readonly host = new DeviceHost();
-  readonly mapping: NativeGuestMapping = new (native().GuestMapping)(REGIONS, false);
+  readonly mapping: NativeGuestMapping = new (native().GuestMapping)(REGIONS);
   readonly memory = new GuestMemory(this.mapping.buffer, REGIONS);
   readonly file: DiskFile;
   readonly backend: Backend;

@@ -77,6 +77,9 @@ export interface SerialConfig {
 /** Firecracker's custom CPU template as parsed JSON, or the path of a file with it. */
 export type CpuTemplateConfig = string | Readonly<Record<string, unknown>>;
 
+/** See `MicroVmConfig.hugePages`. */
+export type HugePages = boolean | "transparent";
+
 /** Everything that can be said about a microVM before it starts. All fields have defaults. */
 export interface MicroVmConfig {
   /** Name in events and errors: 1 to 64 of letters, digits and hyphens. Default: random. */
@@ -93,8 +96,12 @@ export interface MicroVmConfig {
   readonly smt?: boolean;
   /** Guest memory in MiB, 32 to 261,120. Default 128, as Firecracker. */
   readonly memoryMib?: number;
-  /** Back guest memory with 2 MiB huge pages; then `memoryMib` is even. Default false. */
-  readonly hugePages?: boolean;
+  /**
+   * Pages of 2 MiB for guest memory; then `memoryMib` is even. `true`: those that the host has reserved, all of it or
+   * ERR_ESTALO_HOST; `"transparent"`: where the host has them at hand (faster, and a guest that uses little holds
+   * more). Default false: as the host does it for every program.
+   */
+  readonly hugePages?: HugePages;
   /** In the order of their devices. Default: the root file system that comes with Estalo, if `kernel` is its own. */
   readonly drives?: readonly DriveConfig[];
   /** Persistent memory, in the order of their devices: the first is /dev/pmem0. Default: none. */
@@ -142,7 +149,7 @@ export interface CheckedConfig {
   readonly vcpuCount: number;
   readonly smt: boolean;
   readonly memoryMib: number;
-  readonly hugePages: boolean;
+  readonly hugePages: HugePages;
   readonly drives: readonly CheckedDrive[];
   readonly pmem: readonly CheckedPmem[];
   readonly networkInterfaces: readonly CheckedInterface[];
@@ -299,8 +306,11 @@ export function checkConfig(config: MicroVmConfig & { readonly kernel: string })
     );
   }
   integer("memoryMib", memoryMib, MEMORY_MIB_MIN, MEMORY_MIB_MAX);
-  const hugePages = boolean("hugePages", config.hugePages ?? false);
-  if (hugePages && memoryMib % 2 !== 0) {
+  const { hugePages = false } = config;
+  if (![true, false, "transparent"].includes(hugePages)) {
+    throw invalid("hugePages", 'true, false or "transparent"', hugePages);
+  }
+  if (hugePages !== false && memoryMib % 2 !== 0) {
     throw invalid("memoryMib", "an even number with hugePages", memoryMib);
   }
   const drives = checkDrives(config.drives ?? []);

@@ -11,6 +11,8 @@ import type { GuestImages } from "../boot/kernel-images.js";
 import { KVM_TSS_GPA } from "../boot/layout.js";
 import { EstaloError, hostError } from "../errors.js";
 import {
+  GUEST_PAGES,
+  type GuestPages,
   type NativeGuestMapping,
   type NativeKvm,
   type NativeVcpu,
@@ -25,6 +27,7 @@ import { GuestMemory, type MemoryRegion, type PluggableRegion } from "../native/
 import { KVM_FPU, KVM_REGS, KVM_SREGS } from "../native/kvm-structs.js";
 import * as k from "../native/layouts.js";
 import { type Gpa, hex, PAGE_BYTES } from "../units.js";
+import type { HugePages } from "./config.js";
 import type { SharedBlock } from "./shared-block.js";
 
 export const KVM_DEVICE = "/dev/kvm";
@@ -172,9 +175,16 @@ export interface MachineOptions {
   readonly pluggable?: PluggableRegion | undefined;
   /** First address after all memory, also that of devices. */
   readonly memoryEnd: Gpa;
-  readonly hugePages: boolean;
+  readonly hugePages: HugePages;
   /** What this host's KVM must offer. */
   readonly capabilities: Capabilities;
+}
+
+const HUGE_PAGES_HINT = "sudo sysctl vm.nr_hugepages=N reserves huge pages; half as many as MiB";
+
+function pagesOf(hugePages: HugePages): GuestPages {
+  if (hugePages === "transparent") return GUEST_PAGES.transparent;
+  return hugePages ? GUEST_PAGES.reserved : GUEST_PAGES.default;
 }
 
 /** Everything a vCPU starts with; `boot` for vCPU 0 only. */
@@ -210,7 +220,7 @@ export class Machine {
       checkAddressBits(supportedCpuid, options.memoryEnd);
       const { regions, pluggable } = options;
       const mapped = pluggable === undefined ? regions : [...regions, pluggable];
-      this.mapping = new addon.GuestMapping(mapped, options.hugePages);
+      this.mapping = new addon.GuestMapping(mapped, pagesOf(options.hugePages));
       this.#closers.push(() => this.mapping.close());
       this.memory = new GuestMemory(this.mapping.buffer, regions, pluggable);
       this.vm = new addon.Vm(kvm.createVm());
@@ -227,7 +237,9 @@ export class Machine {
       this.vm.createPit2();
     } catch (error) {
       this.close();
-      throw error instanceof EstaloError ? error : hostError("create", "microVM", error);
+      if (error instanceof EstaloError) throw error;
+      const hint = options.hugePages === true ? HUGE_PAGES_HINT : undefined;
+      throw hostError("create", "microVM", error, "ERR_ESTALO_HOST", hint);
     }
   }
 

@@ -257,7 +257,7 @@ export class MicrovmSupervisor {
     const { config } = this;
     return prepareBoot(this.#machine.memory, {
       kernel: given.bootFile("kernel", config.kernel),
-      ...(config.hugePages ? {} : { images: this.#machine.images }),
+      ...(config.hugePages === true ? {} : { images: this.#machine.images }),
       ...(config.initrd === undefined ? {} : { initrd: given.bootFile("initrd", config.initrd) }),
       ...(config.bootArgs === undefined ? {} : { bootArgs: config.bootArgs }),
       ...this.devices.root,

@@ -112,7 +112,7 @@ function tryIoUring(): string {
   const undo: (() => void)[] = [];
   const errno = errnoOf(() => {
     const addon = native();
-    const mapping = new addon.GuestMapping([{ start: 0 as Gpa, sizeBytes: PAGE_BYTES }], false);
+    const mapping = new addon.GuestMapping([{ start: 0 as Gpa, sizeBytes: PAGE_BYTES }]);
     undo.push(() => mapping.close());
     const event = new addon.EventFd();
     undo.push(() => event.close());

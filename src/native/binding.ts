@@ -179,12 +179,16 @@ export interface NativeTap {
   close(): void;
 }
 
+/** Pages of guest memory, as src/native/guest_memory.h numbers them. */
+export const GUEST_PAGES = { default: 0, transparent: 1, reserved: 2 } as const;
+export type GuestPages = (typeof GUEST_PAGES)[keyof typeof GUEST_PAGES];
+
 /** The addon's export table. */
 export interface NativeAddon {
   readonly Kvm: new (path: string) => NativeKvm;
   readonly GuestMapping: new (
     regions: readonly (MemoryRegion | PluggableRegion)[],
-    hugePages: boolean,
+    pages?: GuestPages,
   ) => NativeGuestMapping;
   readonly FileMapping: new (fd: number, sizeBytes: number, readOnly: boolean) => NativeFileMapping;
   readonly ImageFile: new (sizeBytes: number) => NativeImageFile;

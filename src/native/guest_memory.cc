@@ -14,50 +14,57 @@ namespace estalo {
 
 namespace {
 constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kHugePageBytes = 2 << 20;
+
+uint64_t AlignUp(uint64_t value, uint64_t grain) {
+  return (value + grain - 1) / grain * grain;
 }
 
-GuestMapping::GuestMapping(std::vector<Region> regions, int fd, uint8_t* base, uint64_t end)
-    : regions_(std::move(regions)), fd_(fd), base_(base), end_(end) {
+/* Empty memory for a region. */
+bool MapRegion(void* at, uint64_t size_bytes, GuestPages pages) {
+  // What is reserved is taken here, and not when the guest touches it: that would be a SIGBUS.
+  int kind = pages == GuestPages::kReserved ? MAP_HUGETLB : MAP_NORESERVE;
+  if (mmap(at, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | kind,
+           -1, 0) == MAP_FAILED) {
+    return false;
+  }
+  // A core dump of the monitor is about the monitor; the other is said in the header.
+  madvise(at, size_bytes, MADV_DONTDUMP);
+  madvise(at, size_bytes, MADV_DONTFORK);
+  // A host without them has small ones.
+  if (pages == GuestPages::kTransparent) madvise(at, size_bytes, MADV_HUGEPAGE);
+  return true;
+}
+} // namespace
+
+GuestMapping::GuestMapping(std::vector<Region> regions, GuestPages pages, void* reserved,
+                           uint64_t reserved_bytes)
+    : regions_(std::move(regions)), pages_(pages), reserved_(reserved),
+      reserved_bytes_(reserved_bytes), base_(reinterpret_cast<uint8_t*>(AlignUp(
+                                           reinterpret_cast<uintptr_t>(reserved), kHugePageBytes))),
+      end_(regions_.back().start + regions_.back().size_bytes) {
   for (const Region& region : regions_) {
     if (region.block_bytes != 0) plugged_.resize(region.size_bytes / region.block_bytes);
   }
 }
 
 std::shared_ptr<GuestMapping> GuestMapping::Create(const std::vector<Region>& regions,
-                                                   bool huge_pages) {
-  uint64_t total = 0;
-  for (const Region& region : regions)
-    total += region.size_bytes;
+                                                   GuestPages pages) {
   uint64_t end = regions.back().start + regions.back().size_bytes;
-  int fd = memfd_create("estalo-guest", MFD_CLOEXEC | (huge_pages ? MFD_HUGETLB : 0u));
-  if (fd < 0) return nullptr;
-  void* base = MAP_FAILED;
-  if (ftruncate(fd, static_cast<off_t>(total)) == 0) {
-    base = mmap(nullptr, end, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  }
-  if (base == MAP_FAILED) {
-    int error = errno;
-    close(fd);
-    errno = error;
-    return nullptr;
-  }
-  auto mapping = std::shared_ptr<GuestMapping>(
-      new GuestMapping(regions, fd, static_cast<uint8_t*>(base), end));
-  uint64_t offset = 0;
+  uint64_t reserved_bytes = end + kHugePageBytes;
+  void* reserved =
+      mmap(nullptr, reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  auto mapping =
+      std::shared_ptr<GuestMapping>(new GuestMapping(regions, pages, reserved, reserved_bytes));
   for (const Region& region : regions) {
-    void* at = mmap(mapping->base_ + region.start, region.size_bytes, PROT_READ | PROT_WRITE,
-                    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset));
-    if (at == MAP_FAILED) return nullptr;
-    // A core dump of the monitor is about the monitor.
-    madvise(at, region.size_bytes, MADV_DONTDUMP);
-    offset += region.size_bytes;
+    if (!MapRegion(mapping->base_ + region.start, region.size_bytes, pages)) return nullptr;
   }
   return mapping;
 }
 
 GuestMapping::~GuestMapping() {
-  if (fd_ >= 0) close(fd_);
-  munmap(base_, end_);
+  munmap(reserved_, reserved_bytes_);
 }
 
 void* GuestMapping::HostAddress(uint64_t gpa, uint64_t size_bytes) const {
@@ -101,16 +108,16 @@ bool GuestMapping::SetPlugged(uint64_t gpa, uint64_t size_bytes, bool plugged) {
 }
 
 bool GuestMapping::DiscardBlocks(uint64_t gpa, uint64_t size_bytes) {
-  if (fd_ < 0 || Blocks(gpa, size_bytes) == nullptr) {
+  if (discarded_ || Blocks(gpa, size_bytes) == nullptr) {
     errno = EINVAL;
     return false;
   }
-  return size_bytes == 0 || madvise(base_ + gpa, size_bytes, MADV_REMOVE) == 0;
+  return size_bytes == 0 || madvise(base_ + gpa, size_bytes, MADV_DONTNEED) == 0;
 }
 
 bool GuestMapping::MapImage(int fd, uint64_t size_bytes, uint64_t gpa) {
   void* at = HostAddress(gpa, size_bytes);
-  if (fd_ < 0 || at == nullptr || gpa % kPageBytes != 0 || size_bytes % kPageBytes != 0) {
+  if (discarded_ || at == nullptr || gpa % kPageBytes != 0 || size_bytes % kPageBytes != 0) {
     errno = EINVAL;
     return false;
   }
@@ -119,40 +126,28 @@ bool GuestMapping::MapImage(int fd, uint64_t size_bytes, uint64_t gpa) {
     return false;
   }
   madvise(at, size_bytes, MADV_DONTDUMP);
+  madvise(at, size_bytes, MADV_DONTFORK);
   return true;
 }
 
 void GuestMapping::Discard() {
-  if (fd_ < 0) return;
-  close(fd_);
-  fd_ = -1;
-  // The old pages go with the last reference to the memfd; what is left costs nothing until
-  // touched.
-  for (const Region& region : regions_) {
-    mmap(base_ + region.start, region.size_bytes, PROT_READ | PROT_WRITE,
-         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  }
+  if (discarded_) return;
+  discarded_ = true;
+  // What is left costs nothing until touched. Images go with the mappings that these replace.
+  for (const Region& region : regions_)
+    MapRegion(base_ + region.start, region.size_bytes, GuestPages::kDefault);
 }
 
 bool GuestMapping::Reclaim(uint64_t gpa, uint64_t size_bytes) {
-  void* at = HostAddress(gpa, size_bytes);
-  if (fd_ < 0 || at == nullptr || gpa % kPageBytes != 0 || size_bytes % kPageBytes != 0) {
+  if (discarded_ || HostAddress(gpa, size_bytes) == nullptr || gpa % kPageBytes != 0 ||
+      size_bytes % kPageBytes != 0) {
     errno = EINVAL;
     return false;
   }
-  // Shared pages of the memfd are freed by a hole. Where a kernel's image is mapped privately over
-  // them, a hole cannot be made through that mapping: its pages are replaced by empty ones.
-  if (madvise(at, size_bytes, MADV_REMOVE) == 0) return true;
-  if (errno != EINVAL && errno != EACCES) return false;
-  for (uint64_t done = 0; done < size_bytes; done += kPageBytes) {
-    void* page = static_cast<uint8_t*>(at) + done;
-    if (madvise(page, kPageBytes, MADV_REMOVE) == 0) continue;
-    if (mmap(page, kPageBytes, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
-      return false;
-    }
-  }
-  return true;
+  uint64_t grain = pages_ == GuestPages::kReserved ? kHugePageBytes : kPageBytes;
+  uint64_t start = AlignUp(gpa, grain);
+  uint64_t end = (gpa + size_bytes) / grain * grain;
+  return start >= end || madvise(base_ + start, end - start, MADV_DONTNEED) == 0;
 }
 
 Napi::Function GuestMappingObject::Define(Napi::Env env) {
@@ -213,7 +208,11 @@ GuestMappingObject::GuestMappingObject(const Napi::CallbackInfo& info)
     ThrowBug(env, "guest memory needs a region");
     return;
   }
-  mapping_ = GuestMapping::Create(regions, info[1].ToBoolean());
+  auto pages = GuestPages::kDefault;
+  if (info[1].IsNumber()) {
+    pages = static_cast<GuestPages>(info[1].As<Napi::Number>().Int32Value());
+  }
+  mapping_ = GuestMapping::Create(regions, pages);
   if (mapping_ == nullptr) ThrowErrno(env, "mmap guest memory", errno);
 }
 

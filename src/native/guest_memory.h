@@ -1,14 +1,16 @@
 /*
- * Guest memory: one memfd, mapped once, at host address base + guest-physical address.
+ * Guest memory: anonymous pages at host address base + guest-physical address; base is a multiple
+ * of 2 MiB, so that huge pages of the host's are huge pages of the guest's.
  *
  *      base                                  base + 4 GiB
  *        ├── region 0 ──┤░░ PROT_NONE ░░░░░░░░├── region 1 ──┤
  *
  * `GuestMapping` is the mapping itself, shared by the JavaScript object that made it, by the
  * SharedArrayBuffer over it (in any number of isolates) and by io_uring rings; the last one unmaps
- * it. A range may be covered by a private copy of a file instead of the memfd (MapImage). `close`
- * gives the pages back at once and leaves empty anonymous memory in their place, so that a view
- * somebody still holds reads zeros rather than faults.
+ * it. A range may be covered by a private copy of a file instead (MapImage). `close` gives the
+ * pages back at once and leaves empty memory in their place, so that a view somebody still holds
+ * reads zeros rather than faults. Programs that the process starts do not get it: a guest's pages
+ * would be copied when it writes them meanwhile.
  *
  * A region may be pluggable: it is memory where blocks of it are plugged, and else refused by
  * HostAddress. It stays mapped as a whole, so that a view of a block that goes reads zeros as well.
@@ -30,10 +32,20 @@ struct Region {
   uint64_t block_bytes;
 };
 
+/* Pages that guest memory is of; the numbers are JavaScript's. */
+enum class GuestPages {
+  /* As the host does it for everybody. */
+  kDefault = 0,
+  /* Of 2 MiB where the host has them at hand. */
+  kTransparent = 1,
+  /* Of 2 MiB, of those that the host reserved (hugetlbfs): all of them, or none. */
+  kReserved = 2,
+};
+
 class GuestMapping {
 public:
-  /* Maps `regions`, ascending. Null and errno on failure. */
-  static std::shared_ptr<GuestMapping> Create(const std::vector<Region>& regions, bool huge_pages);
+  /* Maps `regions`, ascending. Null and errno on failure; ENOMEM: too few pages are reserved. */
+  static std::shared_ptr<GuestMapping> Create(const std::vector<Region>& regions, GuestPages pages);
   ~GuestMapping();
   GuestMapping(const GuestMapping&) = delete;
   GuestMapping& operator=(const GuestMapping&) = delete;
@@ -48,8 +60,8 @@ public:
   bool MapImage(int fd, uint64_t size_bytes, uint64_t gpa);
   /* Gives the pages back; idempotent. */
   void Discard();
-  /* Gives back the pages of a range in one region, whole pages; false and errno on failure. They
-   * read zeros from then on. */
+  /* Gives back the pages of a range in one region, whole pages, of reserved ones those that lie in
+   * it whole; false and errno on failure. They read as they did at the start from then on. */
   bool Reclaim(uint64_t gpa, uint64_t size_bytes);
   /* Plugs or unplugs whole blocks of the pluggable region; false when it is not that. */
   bool SetPlugged(uint64_t gpa, uint64_t size_bytes, bool plugged);
@@ -67,21 +79,26 @@ public:
   }
 
 private:
-  GuestMapping(std::vector<Region> regions, int fd, uint8_t* base, uint64_t end);
+  GuestMapping(std::vector<Region> regions, GuestPages pages, void* reserved,
+               uint64_t reserved_bytes);
   /* The pluggable region, when the range is whole blocks in it; else null. */
   const Region* Blocks(uint64_t gpa, uint64_t size_bytes) const;
   bool IsPlugged(const Region& region, uint64_t gpa, uint64_t size_bytes) const;
 
   std::vector<Region> regions_;
-  int fd_;
+  const GuestPages pages_;
+  /* Address space, of which guest memory begins at base_. */
+  void* const reserved_;
+  const uint64_t reserved_bytes_;
   uint8_t* base_;
   uint64_t end_;
+  bool discarded_ = false;
   /* One for each block of the pluggable region. */
   std::vector<bool> plugged_;
 };
 
 /*
- * new GuestMapping([{start, sizeBytes, blockBytes?}], hugePages): buffer, mapImage(ImageFile, gpa),
+ * new GuestMapping([{start, sizeBytes, blockBytes?}], pages): buffer, mapImage(ImageFile, gpa),
  * reclaim(…), setPlugged(gpa, sizeBytes, plugged), discard(gpa, sizeBytes), close().
  * Thread: the supervisor's.
  */

@@ -15,7 +15,7 @@ describe("PluggedMemory", () => {
   let failsAt: number | undefined;
 
   beforeEach(() => {
-    mapping = new (native().GuestMapping)([...REGIONS, LAYOUT], false);
+    mapping = new (native().GuestMapping)([...REGIONS, LAYOUT]);
     memory = new GuestMemory(mapping.buffer, REGIONS, LAYOUT);
     calls = [];
     failsAt = undefined;

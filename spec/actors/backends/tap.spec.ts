@@ -61,7 +61,7 @@ describe.skipIf(taps === undefined)("TapBackend on a pair of taps (needs root)",
   const frameBuffers = new Uint16Array(64);
 
   beforeEach(async () => {
-    mapping = new (native().GuestMapping)(REGIONS, false);
+    mapping = new (native().GuestMapping)(REGIONS);
     memory = new GuestMemory(mapping.buffer, REGIONS);
     const host = new DeviceHost();
     ours = new TapBackend(taps?.first as string);
@@ -194,7 +194,7 @@ describe.skipIf(severalTaps === undefined)("openTap with several queues (needs r
   });
 
   it("sends by every queue, and receives by those that take part", async () => {
-    const mapping = new (native().GuestMapping)(REGIONS, false);
+    const mapping = new (native().GuestMapping)(REGIONS);
     const host = new DeviceHost();
     const [one, two] = openTap(first, 2);
     const other = new TapBackend(second);
@@ -234,7 +234,7 @@ describe.skipIf(severalTaps === undefined)(
       const name = `esg${process.pid % 1_000_000}`;
       execFileSync("ip", ["tuntap", "add", name, "mode", "tap", "vnet_hdr"]);
       execFileSync("ip", ["link", "set", name, "up"]);
-      const mapping = new (native().GuestMapping)(REGIONS, false);
+      const mapping = new (native().GuestMapping)(REGIONS);
       const errors: unknown[] = [];
       const tap = new TapBackend(name);
       const table = segments([[1000, 2000]]);

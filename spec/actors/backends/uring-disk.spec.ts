@@ -204,7 +204,7 @@ describe.skipIf(uringMissing())("with io_uring (needs a kernel that allows it)",
         import { UringDisk } from "./src/actors/backends/uring-disk.js";
         import { DeviceHost } from "./src/actors/device-host.js";
         import { native } from "./src/native/binding.js";
-        const mapping = new (native().GuestMapping)([{ start: 0, sizeBytes: 1048576 }], false);
+        const mapping = new (native().GuestMapping)([{ start: 0, sizeBytes: 1048576 }]);
         const file = openDiskFile({ id: "d", path: ${JSON.stringify(disk.path)}, readOnly: false });
         const disk = new UringDisk(file, mapping, new DeviceHost(), (error) => { throw error; });
         const results = [];

@@ -19,6 +19,7 @@ const GOOD: readonly MicroVmConfig[] = [
   { memoryMib: 255 * 1024 },
   { smt: true },
   { hugePages: true },
+  { hugePages: "transparent" },
   { entropy: false },
   { vsock: {} },
   { vsock: { guestCid: 4_294_967_294, udsPath: "/run/v.sock", connectionsMax: 1 } },

@@ -132,9 +132,6 @@ function checkMachine(machine: Machine): void {
         "page size.",
     );
   }
-  if (hugePages === "Transparent") {
-    throw new Fault("Machine config error: this build has no transparent huge pages; None or 2M.");
-  }
 }
 
 const putCpuConfig: Operation = {

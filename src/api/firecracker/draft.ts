@@ -198,7 +198,7 @@ export function toMicroVmConfig(draft: Draft): MicroVmConfig {
     vcpuCount: machine.vcpu_count,
     memoryMib: machine.mem_size_mib,
     smt: machine.smt,
-    hugePages: machine.huge_pages === "2M",
+    hugePages: HUGE_PAGES[machine.huge_pages],
     drives: draft.drives.map(toDriveConfig),
     entropy: entropy === undefined ? false : { rateLimiter: toLimiter(entropy.rate_limiter) },
     networkInterfaces: draft.interfaces.map(toInterfaceConfig),
@@ -309,6 +309,14 @@ function fromBalloon(balloon: CheckedBalloon | undefined): Balloon | undefined {
   };
 }
 
+/** Firecracker's words, and ours. */
+const HUGE_PAGES = { None: false, Transparent: "transparent", "2M": true } as const;
+
+function hugePagesName(hugePages: CheckedConfig["hugePages"]): keyof typeof HUGE_PAGES {
+  if (hugePages === "transparent") return "Transparent";
+  return hugePages ? "2M" : "None";
+}
+
 /** A draft of a configuration that came another way; what Firecracker cannot say is lost. */
 export function fromConfig(config: CheckedConfig): Draft {
   return {
@@ -317,7 +325,7 @@ export function fromConfig(config: CheckedConfig): Draft {
       mem_size_mib: config.memoryMib,
       smt: config.smt,
       track_dirty_pages: false,
-      huge_pages: config.hugePages ? "2M" : "None",
+      huge_pages: hugePagesName(config.hugePages),
     },
     bootSource: {
       kernel_image_path: config.kernel,

@@ -294,9 +294,10 @@ export const Config = Type.Object(
       Type.Integer({ minimum: MEMORY_MIB_MIN, maximum: MEMORY_MIB_MAX, default: 128 }),
     ),
     hugePages: Type.Optional(
-      Type.Boolean({
+      Type.Union([Type.Boolean(), Type.Literal("transparent")], {
         default: false,
-        description: "Back guest memory with 2 MiB pages; then memoryMib is even.",
+        description:
+          "Pages of 2 MiB for guest memory, then memoryMib is even: those that the host reserved (true), or where it has them at hand.",
       }),
     ),
     drives: Type.Optional(
