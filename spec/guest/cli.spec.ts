@@ -2,28 +2,18 @@
  * The built command as a user meets it: `node bin/estalo.js …` as a child process, with guests of a few
  * instructions where those will do, and with the default guest for all that its init has a part in.
  */
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { type Doing, execute } from "../support/guest-child.js";
+import { reasonToSkip } from "../support/guest-host.js";
 import { print, Scratch, SPIN, TINY_GUESTS } from "../support/tiny-guest.js";
 
 const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
 const IMAGES = fileURLToPath(new URL("../../guest/images/manifest.json", import.meta.url));
 
-/** Why these specs cannot run here, if they cannot. */
-function reasonToSkip(): string | undefined {
-  try {
-    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
-    return undefined;
-  } catch (error) {
-    return `no usable /dev/kvm: ${(error as Error).message}`;
-  }
-}
-
-const reason = reasonToSkip();
-if (reason !== undefined) console.warn(`spec/guest/cli.spec.ts is skipped: ${reason}`);
+const reason = reasonToSkip("spec/guest/cli.spec.ts");
 
 const estalo = (words: readonly string[], doing?: Doing) =>
   execute(process.execPath, [COMMAND, ...words], doing);

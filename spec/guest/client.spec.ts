@@ -2,30 +2,18 @@
  * The verbs that ask a server, and the client, as a user meets them: the built command, `estalo serve` as a
  * process of its own, and the default guest.
  */
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { EstaloClient, type FleetEvent } from "estalo/client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Doing, execute, type Outcome } from "../support/guest-child.js";
+import { reasonToSkip } from "../support/guest-host.js";
 import { ServeProcess } from "../support/serve-process.js";
 
 const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
-const IMAGES = fileURLToPath(new URL("../../guest/images/manifest.json", import.meta.url));
 
-/** Why these specs cannot run here, if they cannot. */
-function reasonToSkip(): string | undefined {
-  if (!existsSync(IMAGES)) return "guest/images is not built";
-  try {
-    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
-    return undefined;
-  } catch (error) {
-    return `no usable /dev/kvm: ${(error as Error).message}`;
-  }
-}
-
-const reason = reasonToSkip();
-if (reason !== undefined) console.warn(`spec/guest/client.spec.ts is skipped: ${reason}`);
+const reason = reasonToSkip("spec/guest/client.spec.ts");
 
 let server: ServeProcess;
 beforeAll(async () => {

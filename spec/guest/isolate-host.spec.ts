@@ -2,28 +2,18 @@
  * What the host lends to cells of `estalo serve --isolate`: control groups of either version, and user namespaces
  * where the server has no root. With guests of a few instructions; needs root.
  */
-import { accessSync, chmodSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { EstaloClient } from "../../src/api/client/client.js";
 import { parseHierarchies } from "../../src/jail/cgroups.js";
-import { isRoot, until } from "../support/jails.js";
+import { reasonToSkip } from "../support/guest-host.js";
+import { until } from "../support/jails.js";
 import { NOBODY, nobody } from "../support/nobody.js";
 import { ServeProcess } from "../support/serve-process.js";
 import { HALT, print, Scratch, TINY_GUESTS } from "../support/tiny-guest.js";
 
-function reasonToSkip(): string | undefined {
-  if (!isRoot) return "needs root";
-  try {
-    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
-    return undefined;
-  } catch (error) {
-    return `no usable /dev/kvm: ${(error as Error).message}`;
-  }
-}
-
-const reason = reasonToSkip();
-if (reason !== undefined) console.warn(`spec/guest/isolate-host.spec.ts is skipped: ${reason}`);
+const reason = reasonToSkip("spec/guest/isolate-host.spec.ts", true);
 
 /** Where the server makes the group of a cell for this controller; `undefined`: there is no such controller. */
 function groupsOf(controller: string): { folder: string; version: 1 | 2 } | undefined {

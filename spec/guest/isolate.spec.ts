@@ -3,33 +3,15 @@
  * ends, and what is left when the server is killed. Needs root.
  */
 import { spawnSync } from "node:child_process";
-import {
-  accessSync,
-  constants,
-  existsSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-} from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it, onTestFinished } from "vitest";
 import { EstaloClient } from "../../src/api/client/client.js";
-import { isRoot } from "../support/jails.js";
+import { reasonToSkip } from "../support/guest-host.js";
 import { ServeProcess } from "../support/serve-process.js";
 import { HALT, print, Scratch, TINY_GUESTS } from "../support/tiny-guest.js";
 
-function reasonToSkip(): string | undefined {
-  if (!isRoot) return "needs root";
-  try {
-    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
-    return undefined;
-  } catch (error) {
-    return `no usable /dev/kvm: ${(error as Error).message}`;
-  }
-}
-
-const reason = reasonToSkip();
-if (reason !== undefined) console.warn(`spec/guest/isolate.spec.ts is skipped: ${reason}`);
+const reason = reasonToSkip("spec/guest/isolate.spec.ts", true);
 
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());

@@ -1,28 +1,18 @@
 /**
  * `estalo bench load` as its users start it, with a server of its own and guests of a few instructions.
  */
-import { accessSync, constants } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EstaloClient } from "../../src/api/client/client.js";
 import type { LoadSummary } from "../../src/cli/bench/load-report.js";
 import { execute } from "../support/guest-child.js";
+import { reasonToSkip } from "../support/guest-host.js";
 import { ServeProcess } from "../support/serve-process.js";
 import { HALT, print, Scratch, TINY_GUESTS } from "../support/tiny-guest.js";
 
 const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
 
-function reasonToSkip(): string | undefined {
-  try {
-    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
-    return undefined;
-  } catch (error) {
-    return `no usable /dev/kvm: ${(error as Error).message}`;
-  }
-}
-
-const reason = reasonToSkip();
-if (reason !== undefined) console.warn(`spec/guest/load.spec.ts is skipped: ${reason}`);
+const reason = reasonToSkip("spec/guest/load.spec.ts");
 
 const scratch = new Scratch();
 let server: ServeProcess;

@@ -4,29 +4,20 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { accessSync, constants, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
+import { reasonToSkip } from "../support/guest-host.js";
 import { GUEST_PATIENCE_MS } from "../support/guest-report.js";
 import { smallFileSystem } from "../support/small-file-system.js";
 import { print, Scratch, TINY_GUESTS } from "../support/tiny-guest.js";
 
 const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
 
-function reasonToSkip(): string | undefined {
-  try {
-    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
-    return undefined;
-  } catch (error) {
-    return `no usable /dev/kvm: ${(error as Error).message}`;
-  }
-}
-
-const reason = reasonToSkip();
-if (reason !== undefined) console.warn(`spec/guest/serve.spec.ts is skipped: ${reason}`);
+const reason = reasonToSkip("spec/guest/serve.spec.ts");
 
 const scratch = new Scratch();
 const servers: ChildProcess[] = [];

@@ -1,7 +1,7 @@
 /**
  * On which host guest specs run, and what this process holds while they do.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
 
 /** Where the specs run: "local" (this machine's KVM) or "testbed"; printed with the report. */
 export const specHost = process.env.ESTALO_SPEC_HOST ?? "local";
@@ -9,6 +9,22 @@ export const specHost = process.env.ESTALO_SPEC_HOST ?? "local";
 /** KVM emulates kernel mode here: only guests made for that can run (docs/hosts.md). */
 export function isKernelModeEmulated(): boolean {
   return readdirSync("/sys/module").includes("kvm_pvm");
+}
+
+/** Why specs that need /dev/kvm, and perhaps root, cannot run here, if they cannot; said once for `spec`. */
+export function reasonToSkip(spec: string, needsRoot = false): string | undefined {
+  const reason = needsRoot && process.getuid?.() !== 0 ? "needs root" : kvmRefusal();
+  if (reason !== undefined) console.warn(`${spec} is skipped: ${reason}`);
+  return reason;
+}
+
+function kvmRefusal(): string | undefined {
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return `no usable /dev/kvm: ${(error as Error).message}`;
+  }
 }
 
 /** What must be the same before and after a microVM. */
