@@ -142,6 +142,20 @@ describe.runIf(isRoot)("a jail (needs root)", () => {
     expect(existsSync(file)).toBe(true);
   });
 
+  it("of several that start at once holds one, and what they made goes with it", async () => {
+    const base = makeBase();
+    const options = jailOptions(base, { cleans: false });
+    const code = "setTimeout(() => console.log(1), 300)";
+    const plans = [1, 2, 3, 4].map(() => makePlan(options, nodeProgram(code)));
+    const ends = await Promise.all(plans.map((plan) => startPlan(plan).ended));
+    expect(ends.map(({ stdout }) => stdout).sort()).toEqual(["", "", "", "1\n"]);
+    for (const { status, stderr } of ends.filter(({ stdout }) => stdout === "")) {
+      expect([status, stderr]).toEqual([1, expect.stringMatching(/runs already in|lock/)]);
+    }
+    expect(removeJail(base, "one", false).status).toBe(0);
+    expect(readdirSync(base)).toEqual([]);
+  });
+
   it("shows what is linked and mounted into it while it lives, and keeps what was there before", async () => {
     const base = makeBase();
     const root = rootOf(base);

@@ -1,6 +1,6 @@
 /** Limits of a jail hold: a fork bomb, a memory hog and a full disk harm nobody else. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import {
@@ -9,6 +9,7 @@ import {
   isRoot,
   jailOptions,
   makeBase,
+  removeJail,
   startJail,
   until,
 } from "../support/jails.js";
@@ -42,6 +43,22 @@ describe.runIf(isRoot && hasV1)("a jail's control groups (need root and cgroup v
       expect(made).toBeLessThan(40);
     },
   );
+
+  it("of a start that comes too late go at once, those of the jail that runs with it", async () => {
+    const base = makeBase();
+    forgetParent();
+    const more = { parentCgroup: PARENT, cleans: false };
+    const waiting = "setInterval(() => {}, 1000)";
+    const first = startJail(waiting, jailOptions(base, { ...more, cgroups: ["pids.max=40"] }));
+    const file = join(base, "node/one/root/node.pid");
+    await until(() => existsSync(file) && readFileSync(file, "utf8") !== "", "the first");
+    const late = jailOptions(base, { ...more, cgroups: ["pids.max=30", "memory.swappiness=0"] });
+    expect((await startJail(waiting, late).ended).status).toBe(1);
+    expect(hostTraces().cgroups.filter((path) => path.includes("memory"))).toEqual([]);
+    first.child.kill("SIGKILL");
+    await first.ended;
+    expect(removeJail(base, "one", false)).toMatchObject({ status: 0, stderr: "" });
+  });
 
   it("end a memory hog, and nothing else", async () => {
     const base = makeBase();

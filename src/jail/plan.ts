@@ -183,11 +183,21 @@ function writeRecord(folder: string, cgroups: readonly string[]): void {
   onHost("write", file, () => {
     // Not through a link that somebody left there.
     const flag = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
-    writeFileSync(file, JSON.stringify({ cgroups }), {
+    // Of a jail that runs here, whose start this one is not, the groups are to go as well.
+    const all = [...new Set([...knownCgroups(folder), ...cgroups])];
+    writeFileSync(file, JSON.stringify({ cgroups: all }), {
       flag: flag as unknown as string,
       mode: 0o600,
     });
   });
+}
+
+function knownCgroups(folder: string): string[] {
+  try {
+    return readRecord(folder);
+  } catch {
+    return [];
+  }
 }
 
 function readRecord(folder: string): string[] {

@@ -114,6 +114,8 @@ void jail_await_clean_up(struct jail_handles* handles);
 
 /* remove.c */
 bool jail_remove(const struct jail_plan* plan, int root);
+/* Those that were made for this jail; they must be empty. */
+bool jail_remove_cgroups(const struct jail_plan* plan);
 /* Processes whose root is this folder; `kills`: they are sent SIGKILL and waited for. */
 bool jail_is_in_use(int root, bool kills);
 

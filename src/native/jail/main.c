@@ -82,10 +82,13 @@ static void open_handles(const struct jail_plan* plan) {
 
 /* Two that start the same jail: one of them waits outside. The lock goes with exec. */
 static void take_folder(const struct jail_plan* plan) {
-  if (flock(handles.root, LOCK_EX | LOCK_NB) < 0) jail_fail("lock", plan->folder);
-  if (!jail_is_in_use(handles.root, false)) return;
-  errno = EBUSY;
-  jail_fail("a program runs already in", plan->folder);
+  bool is_locked = flock(handles.root, LOCK_EX | LOCK_NB) == 0;
+  int error = errno;
+  if (is_locked && !jail_is_in_use(handles.root, false)) return;
+  /* The folder is the other's by now; what was made for this one only is still empty. */
+  jail_remove_cgroups(plan);
+  errno = is_locked ? EBUSY : error;
+  jail_fail(is_locked ? "a program runs already in" : "lock", plan->folder);
 }
 
 static void set_limit(__rlimit_resource_t resource, long long value, const char* name) {
