@@ -27,8 +27,13 @@ export class ServeProcess implements AsyncDisposable {
 
   static async start(words: readonly string[] = [], user?: OtherUser): Promise<ServeProcess> {
     const server = new ServeProcess(words, user);
-    await server.start();
-    return server;
+    try {
+      await server.start();
+      return server;
+    } catch (error) {
+      await server[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** For ESTALO_HOST. */
