@@ -135,9 +135,12 @@ describe.runIf(isRoot)("a jail (needs root)", () => {
       () => existsSync(file) && statusOf(first.child.pid as number).Name === "node",
       "it",
     );
-    const second = await startJail(WAIT, jailOptions(base)).ended;
-    expect(second.status).toBe(1);
-    expect(second.stderr).toMatch(/runs already in|lock/);
+    expect(() => startJail(WAIT, jailOptions(base))).toThrowError(
+      expect.objectContaining({
+        code: "ERR_ESTALO_JAIL",
+        message: expect.stringContaining("runs already in"),
+      }),
+    );
     expect(first.child.exitCode).toBe(null);
     expect(existsSync(file)).toBe(true);
   });

@@ -6,13 +6,15 @@ import {
   accessSync,
   constants,
   mkdirSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   rmdirSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
-import { isEstaloError } from "../errors.js";
+import { EstaloError, isEstaloError } from "../errors.js";
 import { makeCgroups, removeCgroups } from "./cgroups.js";
 import { jailConfigError, onHost } from "./jail-error.js";
 import {
@@ -69,6 +71,8 @@ export function makePlan(options: JailOptions, program: Program | undefined = un
     return realpathSync(options.baseFolder);
   });
   const { folder, isNew } = makeFolder(base, found.name, id);
+  // Before its groups are touched; of two that start at once the launcher's lock lets one in.
+  if (!isNew) refuseUsed(folder);
   let cgroups: ReturnType<typeof makeCgroups>;
   try {
     cgroups = makeCgroups(request);
@@ -165,6 +169,25 @@ function makeFolder(base: string, name: string, id: string) {
     throw error;
   }
   return { folder, isNew };
+}
+
+/** Raises ERR_ESTALO_JAIL when a process has the jail's root. */
+function refuseUsed(folder: string): void {
+  const root = statSync(join(folder, "root"));
+  const isInmate = (pid: string) => {
+    try {
+      const { dev, ino } = statSync(`/proc/${pid}/root`);
+      return dev === root.dev && ino === root.ino;
+    } catch {
+      // Gone by now, or another user's.
+      return false;
+    }
+  };
+  if (!readdirSync("/proc").some((name) => /^\d+$/.test(name) && isInmate(name))) return;
+  throw new EstaloError("ERR_ESTALO_JAIL", `a program runs already in ${folder}`, {
+    data: { operation: "start", object: folder, errno: "EBUSY" },
+    hint: "take another --id, or end it: estalo jail rm ID --force",
+  });
 }
 
 /** What `makeFolder` made, with nothing in it. */
