@@ -9,12 +9,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { execute } from "../support/guest-child.js";
-import { isKernelModeEmulated } from "../support/guest-host.js";
+import { isCutShort, isKernelModeEmulated } from "../support/guest-host.js";
 import { NatNetwork, OUTSIDE_ADDRESS } from "../support/nat-network.js";
 
 /** A guest whose kernel is emulated moves some 100 kB/s, and has one vCPU. */
 const isSlow = isKernelModeEmulated();
-const connections = isSlow ? 20 : 200;
+const connections = isCutShort() ? 20 : 200;
 const downloadBytes = isSlow ? 262_144 : 16_777_216;
 const [vcpus, queues] = isSlow ? [1, ""] : [2, ",queues=2"];
 const [ECHO_PORT, HTTP_PORT] = [5003, 8000];

@@ -5,20 +5,19 @@
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { MicroVm } from "estalo";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { isKernelModeEmulated } from "../support/guest-host.js";
+import { isCutShort, isKernelModeEmulated, passtIsUsable } from "../support/guest-host.js";
 import { GuestShell } from "../support/guest-shell.js";
 import { GUEST_ADDRESS, HOST_ADDRESS, NetNamespace } from "../support/net-namespace.js";
 
 /** A guest whose kernel is emulated moves some 100 kB/s. */
 const streamBytes = isKernelModeEmulated() ? 65_536 : 16_777_216;
-const connections = isKernelModeEmulated() ? 20 : 200;
+const connections = isCutShort() ? 20 : 200;
 const connectionBytes = 2048;
 
 const network = NetNamespace.make();
@@ -138,13 +137,9 @@ describe.skipIf(network === undefined)("a guest on a tap (needs root to make one
   });
 });
 
-/** passt has to be there, and takes nothing but a host with a default route. */
-const passtIsUsable =
-  (process.env.PATH ?? "").split(":").some((folder) => existsSync(join(folder, "passt"))) &&
-  /^\S+\t00000000\t/m.test(readFileSync("/proc/net/route", "utf8"));
-if (!passtIsUsable) console.warn("spec/guest/net.spec.ts: no passt, or no default route");
+if (!passtIsUsable()) console.warn("spec/guest/net.spec.ts: no passt, or no default route");
 
-describe.skipIf(!passtIsUsable)("a guest on a user's network (needs passt and a route)", () => {
+describe.skipIf(!passtIsUsable())("a guest on a user's network (needs passt and a route)", () => {
   it("has an address by DHCP, fetches a file, and is reached through a forward", async () => {
     const bytes = randomBytes(32_768);
     const server = createServer((_request, response) => void response.end(bytes));

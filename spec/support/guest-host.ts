@@ -1,7 +1,8 @@
 /**
  * On which host guest specs run, and what this process holds while they do.
  */
-import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 
 /** Where the specs run: "local" (this machine's KVM) or "testbed"; printed with the report. */
 export const specHost = process.env.ESTALO_SPEC_HOST ?? "local";
@@ -28,11 +29,20 @@ function kvmRefusal(): string | undefined {
 }
 
 /** ESTALO_SPEC_LONG=1 asks for the sizes that users meet, however long they take on this host. */
-const isLong = process.env.ESTALO_SPEC_LONG === "1";
+export const isLong = process.env.ESTALO_SPEC_LONG === "1";
 
 /** Whether sizes are cut to what a guest whose kernel is emulated does in seconds. */
 export function isCutShort(): boolean {
   return isKernelModeEmulated() && !isLong;
+}
+
+/** passt has to be there, and takes nothing but a host with a default route. */
+export function passtIsUsable(): boolean {
+  const folders = (process.env.PATH ?? "").split(":");
+  return (
+    folders.some((folder) => existsSync(join(folder, "passt"))) &&
+    /^\S+\t00000000\t/m.test(readFileSync("/proc/net/route", "utf8"))
+  );
 }
 
 /** What must be the same before and after a microVM. */

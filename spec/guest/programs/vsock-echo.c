@@ -1,5 +1,6 @@
-// vsock-echo serve PORT [WAIT_MS]: gives back what each connection to PORT sends, until its end; a
-// process for each. With WAIT_MS it first waits that long before it reads.
+// vsock-echo serve PORT [WAIT_MS]: gives back what each connection to PORT sends, until its end; any
+// number at once, and each waits only for its own reader. With WAIT_MS there is a process for each,
+// which first waits that long before it reads.
 //
 // vsock-echo connect PORT STREAMS BYTES: opens STREAMS connections to the host's PORT, sends BYTES
 // of its own noise over each, half closes it, and compares what comes back, all of it at once.
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -50,6 +52,59 @@ static void echo(int connection, int wait_ms) {
   _exit(0);
 }
 
+// A connection of the server's, and what it has read and not given back yet.
+struct guest {
+  int fd;
+  size_t start, end;
+  uint8_t bytes[CHUNK_BYTES];
+};
+
+static void watch(int events, struct guest *guest, int operation, uint32_t wanted) {
+  struct epoll_event event = {.events = wanted, .data.ptr = guest};
+  epoll_ctl(events, operation, guest->fd, &event);
+}
+
+// Reads once what there is, or gives back what was read; false when the connection is over.
+static int turn(int events, struct guest *guest) {
+  int had = guest->start < guest->end;
+  if (!had) {
+    ssize_t count = recv(guest->fd, guest->bytes, CHUNK_BYTES, MSG_DONTWAIT);
+    if (count <= 0) return count < 0 && (errno == EAGAIN || errno == EINTR);
+    guest->start = 0;
+    guest->end = (size_t)count;
+  }
+  ssize_t count = send(guest->fd, guest->bytes + guest->start, guest->end - guest->start,
+                       MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (count < 0 && errno != EAGAIN && errno != EINTR) return 0;
+  if (count > 0) guest->start += (size_t)count;
+  int has = guest->start < guest->end;
+  if (has != had) watch(events, guest, EPOLL_CTL_MOD, has ? EPOLLOUT : EPOLLIN);
+  return 1;
+}
+
+static void serve_all(int listener) {
+  struct epoll_event ready[64];
+  int events = epoll_create1(EPOLL_CLOEXEC);
+  struct guest front = {.fd = listener};
+  watch(events, &front, EPOLL_CTL_ADD, EPOLLIN);
+  for (;;) {
+    int count = epoll_wait(events, ready, 64, -1);
+    for (int i = 0; i < count; i++) {
+      struct guest *guest = ready[i].data.ptr;
+      if (guest == &front) {
+        int fd = accept(listener, NULL, NULL);
+        guest = fd < 0 ? NULL : calloc(1, sizeof *guest);
+        if (guest == NULL) continue;
+        guest->fd = fd;
+        watch(events, guest, EPOLL_CTL_ADD, EPOLLIN);
+      } else if (!turn(events, guest)) {
+        close(guest->fd);
+        free(guest);
+      }
+    }
+  }
+}
+
 static int serve(unsigned port, int wait_ms) {
   int listener = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
   struct sockaddr_vm any = address(VMADDR_CID_ANY, port);
@@ -58,6 +113,7 @@ static int serve(unsigned port, int wait_ms) {
   if (listen(listener, STREAMS_MAX) < 0) return fail("listen");
   printf("listening\n");
   fflush(stdout);
+  if (wait_ms == 0) serve_all(listener);
   for (;;) {
     int connection = accept(listener, NULL, NULL);
     if (connection < 0) continue;
