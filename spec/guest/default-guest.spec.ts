@@ -58,6 +58,29 @@ describe("the default guest", () => {
     await vm.resume();
     expect((await guest.run("echo after the pause")).output).toBe("after the pause\n");
 
+    // Functions in the way: what the second disk reads as, and what the console says.
+    const asked: string[] = [];
+    const leaveDisk = vm.drives.use(async (request, next) => {
+      if (request.drive !== "second" || request.operation !== "read") return next();
+      asked.push(request.operation);
+      request.fill(Buffer.alloc(request.lengthBytes, "from the host. "));
+    });
+    const reading = "dd if=/dev/vdb bs=15 count=1 2>/dev/null";
+    const changed = await guest.run(`echo 3 > /proc/sys/vm/drop_caches; ${reading}`);
+    expect(changed.output).toBe("from the host. ");
+    expect(asked.length).toBeGreaterThan(0);
+    leaveDisk();
+    const leaveConsole = vm.console.use((serial, next) => {
+      const text = Buffer.from(serial.bytes).toString("latin1");
+      if (serial.direction === "from-guest") {
+        serial.bytes = Buffer.from(text.replaceAll("x", "y"), "latin1");
+      }
+      return next();
+    });
+    expect((await guest.run("echo xyz")).output).toBe("yyz\n");
+    leaveConsole();
+    expect((await guest.run("echo xyz")).output).toBe("xyz\n");
+
     await guest.type("exit 9");
     await expectEnd(vm, { reason: "poweroff", guestStatus: 9, exitCode: 9 });
     expect(vm.timings.guestBootMs).toBeGreaterThan(0);

@@ -124,6 +124,23 @@ describe.skipIf(network === undefined)("a guest on a tap (needs root to make one
     expect(output).toContain("1 packets received");
   });
 
+  it("has functions in the way of its frames, and none when they have left", async () => {
+    let lost = 0;
+    const leave = vm.net.use(async (frame, next) => {
+      // An ICMP echo request whose first one nobody answers.
+      const isPing = frame.direction === "from-guest" && frame.bytes[23] === 1;
+      if (isPing && lost++ === 0) return;
+      await next();
+    });
+    const { output } = await guest.run(`ping -c 2 -W 10 ${HOST_ADDRESS}`);
+    expect(output).toContain("2 packets transmitted, 1 packets received");
+    leave();
+    const { kept, passed, failed } = vm.metrics.middleware.net["from-guest"];
+    expect({ kept, failed }).toEqual({ kept: 1, failed: 0 });
+    expect(passed).toBeGreaterThanOrEqual(2);
+    expect((await guest.run(`ping -c 1 -W 60 ${HOST_ADDRESS}`)).status).toBe(0);
+  });
+
   it("goes on after a pause", async () => {
     await vm.pause();
     await vm.resume();
