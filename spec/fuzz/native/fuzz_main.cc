@@ -12,7 +12,7 @@ Wrapped<estalo::GuestMappingObject>& Memory() {
       region.Set("sizeBytes", Number(static_cast<double>(size_bytes)));
       regions.payload().items.push_back(region);
     }
-    return new Wrapped<estalo::GuestMappingObject>({regions, Napi::Boolean::New({}, false)});
+    return new Wrapped<estalo::GuestMappingObject>({regions, Number(0)});
   }();
   MUST(memory->object().mapping() != nullptr);
   return *memory;
