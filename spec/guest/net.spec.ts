@@ -137,7 +137,7 @@ describe.skipIf(network === undefined)("a guest on a tap (needs root to make one
     leave();
     const { kept, passed, failed } = vm.metrics.middleware.net["from-guest"];
     expect({ kept, failed }).toEqual({ kept: 1, failed: 0 });
-    expect(passed).toBeGreaterThanOrEqual(2);
+    expect(passed).toBeGreaterThanOrEqual(1);
     expect((await guest.run(`ping -c 1 -W 60 ${HOST_ADDRESS}`)).status).toBe(0);
   });
 
