@@ -19,6 +19,8 @@ const scratch = mkdtempSync(join(tmpdir(), "estalo-test-"));
 const TESTBED_LIMIT_S = 1500;
 /** Its exit status when that is over. */
 const TESTBED_TIME_IS_UP = 124;
+/** Its exit status when the virtual host ended by itself. */
+const TESTBED_HOST_ENDED = 125;
 /** Its exit status when the specs' runner met a segmentation fault. */
 const TESTBED_SEGFAULT = 139;
 /** How a guest's report names that end (spec/support/guest-report.ts). */
@@ -141,11 +143,12 @@ function finish() {
 
 /**
  * How QEMU's emulated AMD-V shows that it failed, and not what runs on it (docs/hosts.md): the virtual host
- * stops for good, a guest meets a triple fault, or the process that starts the specs, which loads no native
+ * stops for good or ends, a guest meets a triple fault, or the process that starts the specs, which loads no native
  * code of ours, meets a segmentation fault. `undefined`: it did not.
  */
 function emulatorFailure({ status, result }) {
   if (result === undefined && status === TESTBED_TIME_IS_UP) return "the virtual host stopped";
+  if (result === undefined && status === TESTBED_HOST_ENDED) return "the virtual host ended";
   if (result === undefined && status === TESTBED_SEGFAULT) return "the specs' runner crashed";
   const ended = result?.failures.find(({ message }) => message.includes(TRIPLE_FAULT));
   return ended === undefined ? undefined : `a triple fault ended the guest of ${ended.name}`;
