@@ -29,6 +29,8 @@ const TRIPLE_FAULT = '"reason":"triple-fault"';
 const TESTBED_FILES = ["default-guest", "debian", "bad-input", "jail-limits"].map(
   (name) => `spec/guest/${name}.spec.ts`,
 );
+/** So often it is tried when the emulator fails. */
+const EMULATOR_TRIES = 3;
 /** Its memory: the largest guest has 6 GiB. */
 const TESTBED_MEMORY_MIB = 9000;
 
@@ -156,7 +158,7 @@ function emulatorFailure({ status, result }) {
 
 /**
  * Guest specs on hardware KVM. Where this host ran all of them already, the testbed runs those for which
- * hardware KVM matters. Where the emulator failed, there is no result yet: it is tried once more.
+ * hardware KVM matters. Where the emulator failed, there is no result yet: it is tried again, twice at most.
  */
 async function specsInTestbed(ranHere) {
   const where = "guest specs in the testbed (hardware KVM, emulated)";
@@ -168,14 +170,20 @@ async function specsInTestbed(ranHere) {
     folder: out,
     files: ranHere ? TESTBED_FILES : [],
   };
-  const first = await run(where, "guest", options);
-  const why = emulatorFailure(first);
-  if (why === undefined) {
-    tell(where, first);
-  } else {
+  let outcome = await run(where, "guest", options);
+  const failed = [];
+  while (failed.length < EMULATOR_TRIES - 1) {
+    const why = emulatorFailure(outcome);
+    if (why === undefined) break;
+    failed.push(why);
     console.log(`QEMU's AMD-V failed: ${why}. Once more`);
-    tell(where, await run(where, "guest", options), `second try; in the first ${why}`);
+    outcome = await run(where, "guest", options);
   }
+  tell(
+    where,
+    outcome,
+    failed.length === 0 ? "" : `try ${failed.length + 1}; before: ${failed.join("; ")}`,
+  );
   rmSync(out, { recursive: true, force: true });
 }
 

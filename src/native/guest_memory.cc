@@ -23,9 +23,13 @@ uint64_t AlignUp(uint64_t value, uint64_t grain) {
 /* Empty memory for a region. */
 bool MapRegion(void* at, uint64_t size_bytes, GuestPages pages) {
   // What is reserved is taken here, and not when the guest touches it: that would be a SIGBUS.
-  int kind = pages == GuestPages::kReserved ? MAP_HUGETLB : MAP_NORESERVE;
-  if (mmap(at, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | kind,
-           -1, 0) == MAP_FAILED) {
+  // Shared pages are never the zero page, which a first write would replace in KVM's tables;
+  // private ones can be huge.
+  int kind = MAP_SHARED | MAP_NORESERVE;
+  if (pages == GuestPages::kTransparent) kind = MAP_PRIVATE | MAP_NORESERVE;
+  if (pages == GuestPages::kReserved) kind = MAP_PRIVATE | MAP_HUGETLB;
+  if (mmap(at, size_bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_FIXED | kind, -1, 0) ==
+      MAP_FAILED) {
     return false;
   }
   // A core dump of the monitor is about the monitor; the other is said in the header.
@@ -112,7 +116,7 @@ bool GuestMapping::DiscardBlocks(uint64_t gpa, uint64_t size_bytes) {
     errno = EINVAL;
     return false;
   }
-  return size_bytes == 0 || madvise(base_ + gpa, size_bytes, MADV_DONTNEED) == 0;
+  return size_bytes == 0 || GiveBack(base_ + gpa, size_bytes);
 }
 
 bool GuestMapping::MapImage(int fd, uint64_t size_bytes, uint64_t gpa) {
@@ -147,7 +151,19 @@ bool GuestMapping::Reclaim(uint64_t gpa, uint64_t size_bytes) {
   uint64_t grain = pages_ == GuestPages::kReserved ? kHugePageBytes : kPageBytes;
   uint64_t start = AlignUp(gpa, grain);
   uint64_t end = (gpa + size_bytes) / grain * grain;
-  return start >= end || madvise(base_ + start, end - start, MADV_DONTNEED) == 0;
+  return start >= end || GiveBack(base_ + start, end - start);
+}
+
+bool GuestMapping::GiveBack(uint8_t* at, uint64_t size_bytes) {
+  if (pages_ != GuestPages::kDefault) return madvise(at, size_bytes, MADV_DONTNEED) == 0;
+  if (madvise(at, size_bytes, MADV_REMOVE) == 0) return true;
+  if (errno != EINVAL && errno != EACCES) return false;
+  // A kernel's image is mapped privately over a part of it: there is no hole to be made in that.
+  for (uint64_t done = 0; done < size_bytes; done += kPageBytes) {
+    if (madvise(at + done, kPageBytes, MADV_REMOVE) == 0) continue;
+    if (madvise(at + done, kPageBytes, MADV_DONTNEED) < 0) return false;
+  }
+  return true;
 }
 
 Napi::Function GuestMappingObject::Define(Napi::Env env) {

@@ -81,6 +81,7 @@ public:
 private:
   GuestMapping(std::vector<Region> regions, GuestPages pages, void* reserved,
                uint64_t reserved_bytes);
+  bool GiveBack(uint8_t* at, uint64_t size_bytes);
   /* The pluggable region, when the range is whole blocks in it; else null. */
   const Region* Blocks(uint64_t gpa, uint64_t size_bytes) const;
   bool IsPlugged(const Region& region, uint64_t gpa, uint64_t size_bytes) const;
