@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { closeSync, fstatSync, openSync, readdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -15,6 +16,9 @@ const file = (name: string) => {
   writeFileSync(path, Buffer.alloc(4096));
   return path;
 };
+
+const fifo = join(scratch.path, "fifo");
+execFileSync("mkfifo", [fifo]);
 
 describe("GivenFiles", () => {
   const open = () => openSync("/dev/null", "r");
@@ -67,6 +71,7 @@ describe("openFiles", () => {
   it.each([
     [{ kernel: "/nowhere" }, "ERR_ESTALO_KERNEL_FILE"],
     [{ kernel: "/" }, "ERR_ESTALO_KERNEL_FILE"],
+    [{ kernel: fifo }, "ERR_ESTALO_KERNEL_FILE"],
     [{ initrd: "/nowhere" }, "ERR_ESTALO_INITRD_FILE"],
     [{ drives: [{ path: "/nowhere" }] }, "ERR_ESTALO_DRIVE_FILE"],
     [{ networkInterfaces: [{ tap: "nowhere0" }] }, "ERR_ESTALO_TAP"],

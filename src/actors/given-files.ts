@@ -7,8 +7,8 @@
  * An interface has one for each pair of queues, that of a tap, or the socket of its passt. Each is taken once, by who
  * owns it from then on; `close` closes what nobody took.
  */
-import { closeSync, constants, openSync } from "node:fs";
-import { type BootFile, type BootFileKind, withBootFile } from "../boot/boot-file.js";
+import { closeSync } from "node:fs";
+import { type BootFile, type BootFileKind, openBootFile } from "../boot/boot-file.js";
 import { openDiskFile } from "./backends/disk-file.js";
 import { startPasst } from "./backends/passt.js";
 import { openPmemFile } from "./backends/pmem-file.js";
@@ -78,11 +78,4 @@ export function openFiles(config: CheckedConfig): GivenFile[] {
     for (const [, fd] of opened) closeSync(fd);
     throw error;
   }
-}
-
-/** Looked at as the boot will: a bad file is told in the same words. */
-function openBootFile(kind: BootFileKind, path: string): number {
-  return withBootFile(kind, { path }, () =>
-    openSync(path, constants.O_RDONLY | constants.O_NONBLOCK),
-  );
 }

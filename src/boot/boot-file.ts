@@ -5,7 +5,7 @@
  * before its stated size, because somebody truncates it meanwhile, is an error and not a short
  * load.
  */
-import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { type ErrorCode, EstaloError, hostError } from "../errors.js";
 import type { GuestMemory } from "../native/guest-memory.js";
 import { GIB, type Gpa, KIB } from "../units.js";
@@ -49,7 +49,7 @@ export function withBootFile<T>(
   file: BootFile,
   use: (open: OpenBootFile) => T,
 ): T {
-  const fd = file.fd ?? attempt("open", kind, file.path, () => openSync(file.path, "r"));
+  const fd = file.fd ?? openPath(kind, file.path);
   try {
     const stat = attempt("fstat", kind, file.path, () => fstatSync(fd, { bigint: true }));
     if (!stat.isFile()) {
@@ -68,6 +68,23 @@ export function withBootFile<T>(
   } finally {
     if (file.fd === undefined) closeSync(fd);
   }
+}
+
+/** Opens a boot file for who loads it later: the caller's descriptor. Raises as `withBootFile`, with nothing open. */
+export function openBootFile(kind: BootFileKind, path: string): number {
+  const fd = openPath(kind, path);
+  try {
+    return withBootFile(kind, { path, fd }, () => fd);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** Without waiting for the other end of a FIFO, which is refused as soon as it is looked at. */
+function openPath(kind: BootFileKind, path: string): number {
+  const flags = constants.O_RDONLY | constants.O_NONBLOCK;
+  return attempt("open", kind, path, () => openSync(path, flags));
 }
 
 /**
