@@ -99,7 +99,7 @@ export interface MicroVmConfig {
   /**
    * Pages of 2 MiB for guest memory; then `memoryMib` is even. `true`: those that the host has reserved, all of it or
    * ERR_ESTALO_HOST; `"transparent"`: where the host has them at hand (faster, and a guest that uses little holds
-   * more). Default false: as the host does it for every program.
+   * more). Default false: small ones.
    */
   readonly hugePages?: HugePages;
   /** In the order of their devices. Default: the root file system that comes with Estalo, if `kernel` is its own. */

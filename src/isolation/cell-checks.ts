@@ -149,7 +149,7 @@ export const checkAmounts = checkOf(
   "a balloon",
 );
 const MemoryMib = Type.Integer({ minimum: 0 });
-const checkPlugged = checkOf(
+export const checkPluggedMemory: Check<MemoryHotplugReport> = checkOf(
   closed({
     totalSizeMib: MemoryMib,
     blockSizeMib: MemoryMib,
@@ -159,7 +159,6 @@ const checkPlugged = checkOf(
   }),
   "plugged memory",
 );
-export const checkPluggedMemory: Check<MemoryHotplugReport> = checkPlugged;
 export const checkHinting = checkOf(Hinting, "a balloon's hinting");
 
 const checkTold = checkOf(

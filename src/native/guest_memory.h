@@ -34,7 +34,7 @@ struct Region {
 
 /* Pages that guest memory is of; the numbers are JavaScript's. */
 enum class GuestPages {
-  /* As the host does it for everybody. */
+  /* Small ones, shared. */
   kDefault = 0,
   /* Of 2 MiB where the host has them at hand. */
   kTransparent = 1,
