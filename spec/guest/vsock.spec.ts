@@ -163,6 +163,22 @@ describe("vsock", () => {
     expect(output).toBe("PASS 3 of 3 streams came back whole\n");
   });
 
+  it("has functions in the way of the guest's connections", async () => {
+    const end = vm.listen(HOST_PORT, (stream) => stream.pipe(stream));
+    const asked: number[] = [];
+    const leave = vm.vsock.use(({ port }, next) => {
+      asked.push(port);
+      return port === HOST_PORT && asked.length === 1 ? next() : undefined;
+    });
+    const say = `/mnt/vsock-echo connect ${HOST_PORT} 1 5`;
+    expect((await guest.run(say)).output).toMatch(/^PASS/);
+    expect((await guest.run(say)).output).toMatch(/^FAIL connect: Connection reset/);
+    leave();
+    expect((await guest.run(say)).output).toMatch(/^PASS/);
+    expect(asked).toEqual([HOST_PORT, HOST_PORT]);
+    end();
+  });
+
   it("holds a writer back whose guest does not read, and nobody else", async () => {
     const deaf = await vm.connect(DEAF_PORT);
     let written = 0;
