@@ -157,16 +157,12 @@ function emulatorFailure({ status, result }) {
   return ended === undefined ? undefined : `a triple fault ended the guest of ${ended.name}`;
 }
 
-/** The guest specs' files for each virtual host: what `TESTBED_FILES` has, and the rest where this host ran none. */
-function testbedFiles(ranHere) {
-  const path = (name) => `spec/guest/${name}.spec.ts`;
-  const lists = TESTBED_FILES.map((names) => names.map(path));
-  if (ranHere) return lists;
-  const all = readdirSync(join(root, "spec/guest")).filter((name) => name.endsWith(".spec.ts"));
-  const rest = all
-    .map((name) => `spec/guest/${name}`)
-    .filter((name) => !lists.flat().includes(name));
-  return [...lists, rest];
+/** Names of the guest specs for each virtual host: `TESTBED_FILES`, and the rest where this host ran none. */
+function testbedLists(ranHere) {
+  if (ranHere) return TESTBED_FILES;
+  const files = readdirSync(join(root, "spec/guest")).filter((file) => file.endsWith(".spec.ts"));
+  const names = files.map((file) => basename(file, ".spec.ts"));
+  return [...TESTBED_FILES, names.filter((name) => !TESTBED_FILES.flat().includes(name))];
 }
 
 /**
@@ -178,8 +174,8 @@ async function specsInTestbed(ranHere) {
   const limits = ["-t", String(TESTBED_LIMIT_S), "-m", String(TESTBED_MEMORY_MIB), "-o", out];
   const testbed = [join(root, "spec/testbed/testbed"), ...limits, "--"];
   const prefix = [...testbed, "env", "ESTALO_SPEC_HOST=testbed"];
-  for (const files of testbedFiles(ranHere)) {
-    const names = files.map((file) => basename(file, ".spec.ts"));
+  for (const names of testbedLists(ranHere)) {
+    const files = names.map((name) => `spec/guest/${name}.spec.ts`);
     const which = names.length > 4 ? `${names.length} more files` : names.join(", ");
     const where = `guest specs in the testbed (hardware KVM, emulated): ${which}`;
     const failed = [];

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it, onTestFinished } from "vitest";
 import { EstaloClient } from "../../src/api/client/client.js";
-import { reasonToSkip } from "../support/guest-host.js";
+import { passtIsUsable, reasonToSkip } from "../support/guest-host.js";
 import { ServeProcess } from "../support/serve-process.js";
 import { HALT, print, Scratch, TINY_GUESTS } from "../support/tiny-guest.js";
 
@@ -195,36 +195,38 @@ describe.skipIf(reason !== undefined)("estalo serve --isolate", () => {
     await client.microvms.delete(id, { force: true });
   });
 
-  it("gives a cell persistent memory, memory to plug and a user's network (needs passt)", async (test) => {
-    if (spawnSync("passt", ["--version"]).status !== 0) return test.skip("passt is not installed");
-    await using server = await ServeProcess.start(["--isolate"]);
-    await using client = new EstaloClient({ host: server.host });
-    const { id } = await client.microvms.create({
-      config: {
-        ...config,
-        pmem: [{ id: "data", path: scratch.file("pmem", Buffer.alloc(4096)) }],
-        memoryHotplug: { totalSizeMib: 256 },
-        networkInterfaces: [{ user: {} }],
-      },
-    });
-    const [cell] = cellsOf(server).keys();
-    expect(targetsOf(cell).some((target) => target.endsWith("/pmem"))).toBe(true);
-    const door = client.configuration(id);
-    const rate_limiter = { ops: { size: 1, refill_time: 100 } };
-    await door.patchPmem({ id: "data", rate_limiter });
-    await expect(door.patchPmem({ id: "none", rate_limiter })).rejects.toMatchObject({
-      code: "ERR_ESTALO_PMEM_UNKNOWN",
-    });
-    await door.patchMemoryHotplug({ requested_size_mib: 128 });
-    expect(await door.getMemoryHotplug()).toMatchObject({
-      requested_size_mib: 128,
-      plugged_size_mib: 0,
-    });
-    expect(await client.microvms.metrics(id)).toMatchObject({
-      pmem: { data: { event_fails: 0 } },
-      memoryHotplug: { plug_bytes: 0 },
-      vsock: null,
-    });
-    await client.microvms.delete(id, { force: true });
-  });
+  it.skipIf(!passtIsUsable())(
+    "gives a cell persistent memory, memory to plug and a user's network (needs passt)",
+    async () => {
+      await using server = await ServeProcess.start(["--isolate"]);
+      await using client = new EstaloClient({ host: server.host });
+      const { id } = await client.microvms.create({
+        config: {
+          ...config,
+          pmem: [{ id: "data", path: scratch.file("pmem", Buffer.alloc(4096)) }],
+          memoryHotplug: { totalSizeMib: 256 },
+          networkInterfaces: [{ user: {} }],
+        },
+      });
+      const [cell] = cellsOf(server).keys();
+      expect(targetsOf(cell).some((target) => target.endsWith("/pmem"))).toBe(true);
+      const door = client.configuration(id);
+      const rate_limiter = { ops: { size: 1, refill_time: 100 } };
+      await door.patchPmem({ id: "data", rate_limiter });
+      await expect(door.patchPmem({ id: "none", rate_limiter })).rejects.toMatchObject({
+        code: "ERR_ESTALO_PMEM_UNKNOWN",
+      });
+      await door.patchMemoryHotplug({ requested_size_mib: 128 });
+      expect(await door.getMemoryHotplug()).toMatchObject({
+        requested_size_mib: 128,
+        plugged_size_mib: 0,
+      });
+      expect(await client.microvms.metrics(id)).toMatchObject({
+        pmem: { data: { event_fails: 0 } },
+        memoryHotplug: { plug_bytes: 0 },
+        vsock: null,
+      });
+      await client.microvms.delete(id, { force: true });
+    },
+  );
 });
