@@ -98,11 +98,11 @@ describe.skipIf(why !== "")("memory of devices", () => {
     await vi.waitUntil(async () => (await total()) - before > 310, PATIENCE);
     // More than it had from the start.
     const fill =
-      "mkdir -p /tmp/f && mount -t tmpfs -o size=90% none /tmp/f && head -c 180M /dev/zero > /tmp/f/a";
-    expect((await guest.run(fill)).status).toBe(0);
+      "mkdir -p /tmp/f && mount -t tmpfs -o size=90% none /tmp/f && head -c 180m /dev/zero > /tmp/f/a";
+    expect(await guest.run(fill)).toMatchObject({ status: 0 });
     const heldFull = heldMib();
     expect(heldFull - heldBefore).toBeGreaterThan(150);
-    expect((await guest.run("umount /tmp/f")).status).toBe(0);
+    expect(await guest.run("umount /tmp/f")).toMatchObject({ status: 0 });
     vm.memoryHotplug.setRequestedSize(0);
     await vi.waitUntil(() => vm.memoryHotplug.report().pluggedSizeMib === 0, PATIENCE);
     const heldAfter = heldMib();
