@@ -1,4 +1,4 @@
-/** The agent in the default guest, over its vsock device. */
+/** The agent in a guest, over its vsock device. */
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import {
@@ -10,10 +10,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { MicroVm } from "estalo";
+import type { MicroVm } from "estalo";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { isCutShort, isKernelModeEmulated } from "../support/guest-host.js";
 import { guestReport } from "../support/guest-report.js";
+import { bootLinux } from "../support/linux-guest.js";
 import { Scratch } from "../support/tiny-guest.js";
 
 const scratch = new Scratch();
@@ -29,8 +30,7 @@ const START_MS = 200_000;
 let vm: MicroVm;
 
 beforeAll(async () => {
-  vm = await MicroVm.create({ memoryMib: 256, vsock: {} });
-  await vm.start();
+  [vm] = await bootLinux({ memoryMib: 256, vsock: {} });
   await vi.waitFor(() => vm.agent.health(), { timeout: START_MS, interval: 100 });
 });
 afterAll(async () => {
@@ -126,16 +126,16 @@ describe("the guest's files", () => {
     symlinkSync("/nowhere", join(source, "link"));
     writeFileSync(join(source, "sparse"), "begin");
     truncateSync(join(source, "sparse"), 2 ** 31);
-    const summary = await vm.files.copyIn(source, "/root/tree");
+    const summary = await vm.files.copyIn(source, "/tmp/tree");
     expect(summary.entries).toBe(copies + 4);
     const { stdout } = await vm.exec([
       "sh",
       "-c",
-      "ls -l /root/tree/sparse; du -k /root/tree/sparse",
+      "ls -l /tmp/tree/sparse; du -k /tmp/tree/sparse",
     ]);
     expect(stdout).toMatch(/ 2147483648 /);
     expect(Number(/^(\d+)\t/m.exec(stdout)?.[1])).toBeLessThan(1024);
-    expect(await vm.files.copyOut("/root/tree", back)).toEqual(summary);
+    expect(await vm.files.copyOut("/tmp/tree", back)).toEqual(summary);
     expect(lstatSync(join(back, "sparse")).blocks * 512).toBeLessThan(2 ** 20);
     truncateSync(join(source, "sparse"), 5);
     truncateSync(join(back, "sparse"), 5);

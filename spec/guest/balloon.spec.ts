@@ -3,27 +3,26 @@
  */
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
-import { type BalloonStep, MicroVm, memoryPolicy, pressure$ } from "estalo";
+import { type BalloonStep, type MicroVm, memoryPolicy, pressure$ } from "estalo";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { isCutShort } from "../support/guest-host.js";
-import { GuestShell } from "../support/guest-shell.js";
+import type { GuestShell } from "../support/guest-shell.js";
 import { heldMib } from "../support/held-memory.js";
+import { bootLinux, isDebian } from "../support/linux-guest.js";
 import { Scratch } from "../support/tiny-guest.js";
 
 /** Generous: a guest whose kernel mode is emulated gives a mebibyte in half a second. */
 const PATIENCE = { timeout: 300_000, interval: 200 };
 
 describe("balloon", () => {
-  const MEMORY_MIB = 64;
+  /** The guest's memory, and what the balloon takes of it: much, and a little less. */
+  const [MEMORY_MIB, MUCH_MIB, LESS_MIB] = isDebian ? [256, 100, 94] : [64, 28, 22];
   let vm: MicroVm;
   let guest: GuestShell;
 
   beforeAll(async () => {
     const balloon = { statsIntervalS: 1, deflateOnOom: true };
-    vm = await MicroVm.create({ memoryMib: MEMORY_MIB, balloon });
-    guest = new GuestShell(vm);
-    await vm.start();
-    await guest.ready(/# (.\[6n)?$/);
+    [vm, guest] = await bootLinux({ memoryMib: MEMORY_MIB, balloon });
   });
   afterAll(async () => {
     await vm?.kill();
@@ -36,8 +35,8 @@ describe("balloon", () => {
     const fill = "dd if=/dev/zero of=/tmp/fill bs=1M count=6 && rm /tmp/fill";
     expect((await guest.run(fill)).status).toBe(0);
     const before = heldMib();
-    vm.balloon.setTarget(28);
-    await reaches(28);
+    vm.balloon.setTarget(MUCH_MIB);
+    await reaches(MUCH_MIB);
     expect(before - heldMib()).toBeGreaterThan(2);
     expect(vm.metrics.balloon).toMatchObject({ event_fails: 0 });
   });
@@ -52,8 +51,8 @@ describe("balloon", () => {
   });
 
   it("gives the guest its memory back, and it works", async () => {
-    vm.balloon.setTarget(22);
-    await reaches(22);
+    vm.balloon.setTarget(LESS_MIB);
+    await reaches(LESS_MIB);
     const { status, output } = await guest.run(
       "dd if=/dev/zero of=/tmp/again bs=1M count=2 2>/dev/null; md5sum < /tmp/again; rm /tmp/again",
     );
@@ -68,20 +67,20 @@ describe("balloon", () => {
         .join("");
     using scratch = new Scratch();
     const path = scratch.file("pressure", pressure("55.00"));
-    const options = { rateMibPerS: 4, minMib: MEMORY_MIB - 28, spareMib: 0, calmMs: 100 };
+    const options = { rateMibPerS: 4, minMib: MEMORY_MIB - MUCH_MIB, spareMib: 0, calmMs: 100 };
     const steps: BalloonStep[] = [];
     const watching = pressure$({ path, intervalMs: 50 })
       .pipe(memoryPolicy(() => [vm], options))
       .subscribe((step) => steps.push(step));
     try {
-      await reaches(28);
+      await reaches(MUCH_MIB);
       writeFileSync(path, pressure("0.10"));
-      await reaches(22);
+      await reaches(LESS_MIB);
     } finally {
       watching.unsubscribe();
     }
-    expect(steps[0]).toMatchObject({ id: vm.id, direction: "inflate", fromMib: 22 });
-    expect(steps.at(-1)).toMatchObject({ id: vm.id, direction: "deflate", toMib: 22 });
+    expect(steps[0]).toMatchObject({ id: vm.id, direction: "inflate", fromMib: LESS_MIB });
+    expect(steps.at(-1)).toMatchObject({ id: vm.id, direction: "deflate", toMib: LESS_MIB });
   });
 
   it.skipIf(isCutShort())("lets the guest have pages back before it kills for want", async () => {
@@ -89,7 +88,7 @@ describe("balloon", () => {
     const told = () => vm.metrics.balloon?.stats_updates_count as number;
     const toldBefore = told();
     await vi.waitUntil(() => told() >= toldBefore + 2, PATIENCE);
-    const targetMib = 22 + Math.floor((vm.balloon.amounts.availableMib as number) - 8);
+    const targetMib = LESS_MIB + Math.floor((vm.balloon.amounts.availableMib as number) - 8);
     vm.balloon.setTarget(targetMib);
     await reaches(targetMib);
     const before = vm.metrics.balloon?.deflate_count as number;
@@ -111,10 +110,7 @@ describe.skipIf(isCutShort())("a balloon of free pages", () => {
   beforeAll(async () => {
     // Linux reports blocks of 4 MiB, and none while it has not 32 of them free.
     const balloon = { freePageHinting: true, freePageReporting: true };
-    vm = await MicroVm.create({ memoryMib: 256, balloon });
-    guest = new GuestShell(vm);
-    await vm.start();
-    await guest.ready(/# (.\[6n)?$/);
+    [vm, guest] = await bootLinux({ memoryMib: 256, balloon });
     expect((await guest.run(`seq 1 ${count} > /tmp/fill`)).status).toBe(0);
   });
   afterAll(async () => {

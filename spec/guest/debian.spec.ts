@@ -8,12 +8,12 @@ import { spawn, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { MicroVm, type MicroVmConfig } from "estalo";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { boot, isKernelModeEmulated, specHost } from "../support/guest-host.js";
 import { expectEnd, GUEST_PATIENCE_MS } from "../support/guest-report.js";
 import { GuestShell } from "../support/guest-shell.js";
+import { debianKernel, debianRoot } from "../support/linux-guest.js";
 
 /** Why these specs cannot run here, or nothing. */
 function reasonToSkip(): string {
@@ -26,8 +26,6 @@ function reasonToSkip(): string {
 const why = reasonToSkip();
 if (why !== "") console.log(`skipped on ${specHost}: ${why}`);
 
-/** Makes the images where they are not there; tells their folder. */
-const IMAGES = fileURLToPath(new URL("images/debian", import.meta.url));
 /** The testbed's own disk, where there is one. */
 const SCRATCH = existsSync("/scratch") ? "/scratch" : tmpdir();
 const MIB = 2 ** 20;
@@ -44,7 +42,6 @@ function shell(command: string): string {
 describe.skipIf(why !== "")("Debian on hardware KVM", () => {
   /** What takes the host's things back, last made first. */
   const undo: (() => void)[] = [];
-  let images: string;
   let folder: string;
   let vm: MicroVm;
   let guest: GuestShell;
@@ -52,13 +49,7 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
   let committed: number;
 
   function config(more: MicroVmConfig): MicroVmConfig {
-    return {
-      kernel: join(images, "vmlinuz"),
-      initrd: join(images, "initrd"),
-      // Silent, so that what commands print stays in one piece.
-      bootArgs: "console=ttyS0 loglevel=0 reboot=k panic=1",
-      ...more,
-    };
+    return { ...debianKernel(), ...more };
   }
 
   /** Boots a Debian in a process of its own that commits rows to the second disk, and kills that process. */
@@ -102,11 +93,10 @@ describe.skipIf(why !== "")("Debian on hardware KVM", () => {
   }
 
   beforeAll(async () => {
-    images = shell(`exec bash '${IMAGES}'`);
     folder = mkdtempSync(join(SCRATCH, "estalo-debian-"));
     undo.push(() => rmSync(folder, { recursive: true }));
     const root = join(folder, "root.ext4");
-    copyFileSync(join(images, "root.ext4"), root);
+    copyFileSync(debianRoot(), root);
     for (const [name, mib] of Object.entries({ fio: 32, shrink: 16, grow: 16 })) {
       shell(`truncate --size ${mib}M ${join(folder, name)}`);
     }

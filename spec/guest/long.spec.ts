@@ -10,11 +10,10 @@ import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from "
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { defaultGuest, MicroVm } from "estalo";
+import { defaultGuest, type MicroVm } from "estalo";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { isKernelModeEmulated, isLong, passtIsUsable } from "../support/guest-host.js";
-import { GuestShell } from "../support/guest-shell.js";
+import { bootLinux, bootToShell, debianKernel, debianRoot, image } from "../support/linux-guest.js";
 import { GUEST_ADDRESS, HOST_ADDRESS, NetNamespace } from "../support/net-namespace.js";
 import { Scratch } from "../support/tiny-guest.js";
 
@@ -32,12 +31,6 @@ const SERVER = `
     response.end();
   }).listen(${HTTP_PORT}, () => console.log("listening"));
 `;
-
-/** Makes an image by its recipe, spec/guest/images/NAME; its folder. */
-function image(name: string): string {
-  const recipe = fileURLToPath(new URL(`images/${name}`, import.meta.url));
-  return execFileSync(recipe, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
-}
 
 /** Runs a command line in the guest; its output. */
 async function run(vm: MicroVm, line: string): Promise<string> {
@@ -60,21 +53,20 @@ const ROLE = {
 };
 const CREDENTIALS = "latest/meta-data/iam/security-credentials/";
 
-/** The default guest on the tap, with programs at /tools, and a role's credentials in its metadata. */
+/** A guest on the tap, with programs at /tools, and a role's credentials in its metadata. */
 async function bootOnTap(version: "V1" | "V2"): Promise<MicroVm> {
   const iam = { "security-credentials": { "a-role": JSON.stringify(ROLE) } };
-  const vm = await MicroVm.create({
+  const [vm] = await bootLinux({
     memoryMib: 512,
     vsock: {},
     drives: [{ id: "tools", path: join(image("tools"), "tools.ext4"), readOnly: true }],
     networkInterfaces: [{ tap: (network as NetNamespace).tap }],
     mmds: { version, imdsCompat: true, data: { latest: { "meta-data": { iam } } } },
   });
-  await vm.start();
   await vi.waitFor(() => vm.agent.health(), { timeout: 300_000, interval: 100 });
   await run(
     vm,
-    `mkdir /tools; mount -o ro /dev/vdb /tools; killall udhcpc; ip addr flush dev eth0
+    `mkdir -p /tools; mount -o ro /dev/vdb /tools; killall udhcpc; ip addr flush dev eth0
      ip addr add ${GUEST_ADDRESS}/24 dev eth0; ip link set eth0 up; ip route add 169.254.169.254 dev eth0`,
   );
   return vm;
@@ -188,25 +180,24 @@ describe.skipIf(!isLong || !passtIsUsable())(
       onTestFinished(() => void server.close());
       const { port } = server.address() as AddressInfo;
 
-      const debian = image("debian");
       const root = join(scratch.path, "root.ext4");
-      copyFileSync(join(debian, "root.ext4"), root);
+      copyFileSync(debianRoot(), root);
       // Debian's own kernel, or the one that is made for a host that emulates it.
-      const own = { kernel: join(debian, "vmlinuz"), initrd: join(debian, "initrd") };
-      const acpi = isKernelModeEmulated() ? "acpi=off" : "";
-      await using vm = await MicroVm.create({
-        ...(isKernelModeEmulated() ? { kernel: (await defaultGuest()).kernel } : own),
-        bootArgs: `console=ttyS0 loglevel=0 reboot=k panic=1 swiotlb=noforce ${acpi}`,
+      const { bootArgs } = debianKernel();
+      const system = isKernelModeEmulated()
+        ? {
+            kernel: (await defaultGuest()).kernel,
+            bootArgs: `${bootArgs} swiotlb=noforce acpi=off`,
+          }
+        : debianKernel();
+      const [vm, guest] = await bootToShell({
+        ...system,
         memoryMib: 512,
         drives: [{ path: root, isRoot: true }],
         networkInterfaces: [{ user: { hostLoopback: true } }],
       });
-      const guest = new GuestShell(vm);
-      await vm.start();
-      await guest.ready(/# $/);
-      await guest.run(
-        "ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2",
-      );
+      onTestFinished(async () => void (await vm.kill()));
+      await guest.run("until ip addr show eth0 | grep -q 10.0.2.15/24; do sleep 1; done");
       await guest.run(
         `mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial /var/log/apt
        echo 'deb [trusted=yes] http://10.0.2.2:${port} ./' > /etc/apt/sources.list`,

@@ -2,16 +2,15 @@
  * Memory that devices bring, with Linux' own drivers: Debian's kernel and a shell in its initramfs, on standard
  * hardware KVM. The default guest has no driver for any of it.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { MicroVm } from "estalo";
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import type { MicroVm } from "estalo";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { isKernelModeEmulated, specHost } from "../support/guest-host.js";
-import { GuestShell } from "../support/guest-shell.js";
+import type { GuestShell } from "../support/guest-shell.js";
 import { heldMib } from "../support/held-memory.js";
+import { bootToShell, debianKernel, debianRoot } from "../support/linux-guest.js";
 
 /** Why these specs cannot run here, or nothing. */
 function reasonToSkip(): string {
@@ -23,7 +22,6 @@ function reasonToSkip(): string {
 const why = reasonToSkip();
 if (why !== "") console.log(`skipped on ${specHost}: ${why}`);
 
-const IMAGES = fileURLToPath(new URL("images/debian", import.meta.url));
 const MIB = 2 ** 20;
 const PATIENCE = { timeout: 120_000, interval: 100 };
 
@@ -39,15 +37,13 @@ describe.skipIf(why !== "")("memory of devices", () => {
     Number(/(\d+) kB/.exec(await run("grep MemTotal /proc/meminfo"))?.[1]) / 1024;
 
   beforeAll(async () => {
-    const images = spawnSync("bash", [IMAGES], { encoding: "utf8" }).stdout.trim();
     folder = mkdtempSync(join(tmpdir(), "estalo-memory-"));
     writeFileSync(path("store"), Buffer.alloc(16 * MIB, "from the host\n"));
     writeFileSync(path("fixed"), Buffer.alloc(4 * MIB + 100, "fixed\n"));
-    vm = await MicroVm.create({
-      kernel: join(images, "vmlinuz"),
-      initrd: join(images, "initrd"),
-      bootArgs:
-        "console=ttyS0 loglevel=0 reboot=k panic=1 initramfs=shell memhp_default_state=online_movable",
+    const { bootArgs, ...kernel } = debianKernel();
+    [vm, guest] = await bootToShell({
+      ...kernel,
+      bootArgs: `${bootArgs} initramfs=shell memhp_default_state=online_movable`,
       memoryMib: 192,
       entropy: false,
       pmem: [
@@ -56,9 +52,6 @@ describe.skipIf(why !== "")("memory of devices", () => {
       ],
       memoryHotplug: { totalSizeMib: 1024 },
     });
-    guest = new GuestShell(vm);
-    await vm.start();
-    await guest.ready(/# (.\[6n)?$/);
   });
 
   afterAll(async () => {
@@ -117,5 +110,15 @@ describe.skipIf(why !== "")("memory of devices", () => {
     expect(await run("dd if=/dev/mem bs=4096 skip=222 count=1 2>/dev/null | head -c 4; echo")).toBe(
       "VCLK",
     );
+  });
+
+  it("carries a root file system", async () => {
+    const pmem = [{ path: debianRoot(), isRoot: true, readOnly: true }];
+    const [own, shell] = await bootToShell({ ...debianKernel(), memoryMib: 256, pmem });
+    onTestFinished(async () => void (await own.kill()));
+    expect((await shell.run("findmnt --noheadings --output SOURCE,FSTYPE /")).output).toMatch(
+      /^\/dev\/pmem0 +ext4\n$/,
+    );
+    expect((await shell.run("sha256sum /usr/bin/bash")).status).toBe(0);
   });
 });

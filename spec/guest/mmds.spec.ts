@@ -2,9 +2,10 @@
  * The metadata service as Linux' network stack and busybox see it.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { MicroVm } from "estalo";
+import type { MicroVm } from "estalo";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { GuestShell } from "../support/guest-shell.js";
+import type { GuestShell } from "../support/guest-shell.js";
+import { bootLinux } from "../support/linux-guest.js";
 import { tapPair } from "../support/tap-pair.js";
 
 const taps = tapPair();
@@ -23,14 +24,11 @@ describe.skipIf(taps === undefined)("metadata service (needs root, to make a tap
   let guest: GuestShell;
 
   beforeAll(async () => {
-    vm = await MicroVm.create({
+    [vm, guest] = await bootLinux({
       id: "mmds-guest",
       networkInterfaces: [{ id: "eth0", tap: taps?.first as string }],
       mmds: { data: DATA },
     });
-    guest = new GuestShell(vm);
-    await vm.start();
-    await guest.ready(/# (.\[6n)?$/);
     const { status } = await guest.run(
       "ip link set eth0 up && ip addr add 172.16.0.2/30 dev eth0 && " +
         "ip route add 169.254.169.254 dev eth0",

@@ -2,17 +2,15 @@
  * The network device with Linux' driver: a guest on a tap, with programs of a network namespace as its only
  * neighbours; and one on a user's network, whose only peer is this process.
  */
-import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { MicroVm } from "estalo";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { MicroVm } from "estalo";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { isCutShort, isKernelModeEmulated, passtIsUsable } from "../support/guest-host.js";
-import { GuestShell } from "../support/guest-shell.js";
+import type { GuestShell } from "../support/guest-shell.js";
+import { bootLinux, programsDrive } from "../support/linux-guest.js";
 import { GUEST_ADDRESS, HOST_ADDRESS, NetNamespace } from "../support/net-namespace.js";
 
 /** A guest whose kernel is emulated moves some 100 kB/s. */
@@ -56,17 +54,11 @@ describe.skipIf(network === undefined)("a guest on a tap (needs root to make one
     const { tap } = network as NetNamespace;
     const server = (network as NetNamespace).node(SERVER);
     await new Promise((resolve) => server.stdout?.once("data", resolve));
-    const script = fileURLToPath(new URL("images/programs", import.meta.url));
-    const folder = execFileSync(script, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
-    const path = join(folder.trim(), "programs.ext4");
-    vm = await MicroVm.create({
+    [vm, guest] = await bootLinux({
       memoryMib: 256,
-      drives: [{ id: "programs", path, readOnly: true }],
+      drives: [programsDrive()],
       networkInterfaces: [{ tap, mac: "06:00:00:00:00:07", mtu: 1500 }],
     });
-    guest = new GuestShell(vm);
-    await vm.start();
-    await guest.ready(/# (.\[6n)?$/);
     await guest.run("mount -o ro /dev/vdb /mnt; killall udhcpc; ip addr flush dev eth0");
     await guest.run(`ip addr add ${GUEST_ADDRESS}/24 dev eth0; ip link set eth0 up`);
   });
@@ -167,10 +159,8 @@ describe.skipIf(!passtIsUsable())("a guest on a user's network (needs passt and 
     const hostPort = (spare.address() as AddressInfo).port;
     spare.close();
     const user = { hostLoopback: true, forwards: [{ hostPort, guestPort: 80 }] };
-    await using vm = await MicroVm.create({ memoryMib: 256, networkInterfaces: [{ user }] });
-    const guest = new GuestShell(vm);
-    await vm.start();
-    await guest.ready(/# (.\[6n)?$/);
+    const [vm, guest] = await bootLinux({ memoryMib: 256, networkInterfaces: [{ user }] });
+    onTestFinished(async () => void (await vm.kill()));
     await guest.run("until ip addr show eth0 | grep -q 10.0.2.15/24; do sleep 1; done");
     const { output } = await guest.run(`wget -q -O - http://10.0.2.2:${port}/ | sha256sum`);
     expect(output).toBe(`${createHash("sha256").update(bytes).digest("hex")}  -\n`);

@@ -1,18 +1,18 @@
 /**
  * The socket device with Linux' driver: streams both ways, by the library and by Firecracker's Unix sockets.
  */
-import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
-import { MicroVm, type VsockConfig } from "estalo";
+import type { MicroVm, VsockConfig } from "estalo";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { isCutShort, isKernelModeEmulated, isLong } from "../support/guest-host.js";
-import { GuestShell } from "../support/guest-shell.js";
+import type { GuestShell } from "../support/guest-shell.js";
+import { bootLinux, programsDrive } from "../support/linux-guest.js";
 import { Scratch } from "../support/tiny-guest.js";
 
 const scratch = new Scratch();
@@ -40,18 +40,13 @@ const udsPath = join(scratch.path, "vsock.sock");
 
 /** A microVM whose guest echoes at ECHO_PORT, and listens at DEAF_PORT. */
 async function boot(vsock: VsockConfig): Promise<[MicroVm, GuestShell]> {
-  const script = fileURLToPath(new URL("images/programs", import.meta.url));
-  const folder = execFileSync(script, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
-  const drives = [{ id: "programs", path: join(folder.trim(), "programs.ext4"), readOnly: true }];
-  const vm = await MicroVm.create({ memoryMib: 256, drives, vsock });
-  const guest = new GuestShell(vm);
-  await vm.start();
-  await guest.ready(/# (.\[6n)?$/);
+  const booted = await bootLinux({ memoryMib: 256, drives: [programsDrive()], vsock });
+  const [, guest] = booted;
   await guest.type(
     `ulimit -n 4096; mount -o ro /dev/vdb /mnt; /mnt/vsock-echo serve ${ECHO_PORT} & /mnt/vsock-echo serve ${DEAF_PORT} 300000 &`,
   );
   await guest.until(/listening[\s\S]*listening/);
-  return [vm, guest];
+  return booted;
 }
 
 beforeAll(async () => {
