@@ -28,6 +28,8 @@ struct sockaddr_vm {
 #define VMADDR_CID_HOST 2u
 
 #define STREAMS_MAX 512
+// As many as Linux lets wait to be accepted: a host may connect faster than a guest accepts.
+#define BACKLOG 4096
 #define CHUNK_BYTES 16384
 
 static int fail(const char *what) {
@@ -110,7 +112,7 @@ static int serve(unsigned port, int wait_ms) {
   struct sockaddr_vm any = address(VMADDR_CID_ANY, port);
   signal(SIGCHLD, SIG_IGN);
   if (bind(listener, (struct sockaddr *)&any, sizeof any) < 0) return fail("bind");
-  if (listen(listener, STREAMS_MAX) < 0) return fail("listen");
+  if (listen(listener, BACKLOG) < 0) return fail("listen");
   printf("listening\n");
   fflush(stdout);
   if (wait_ms == 0) serve_all(listener);
