@@ -17,7 +17,9 @@ const bin = (name) => join(root, "node_modules/.bin", name);
 const scratch = mkdtempSync(join(tmpdir(), "estalo-test-"));
 /** Time one virtual host has for its guest specs, s. */
 const TESTBED_LIMIT_S = 1200;
-/** Its exit status when that is over. */
+/** So long may it say nothing: longer than a spec waits for its guest (spec/support/guest-report.ts), ms. */
+const TESTBED_SILENCE_MS = 360_000;
+/** Its exit status when its time is over. */
 const TESTBED_TIME_IS_UP = 124;
 /** Its exit status when the virtual host ended by itself. */
 const TESTBED_HOST_ENDED = 125;
@@ -59,7 +61,10 @@ function count(where, passed, failed, skipped, note = "") {
   report.push(`${where}: ${counts}${note === "" ? "" : ` (${note})`}`);
 }
 
-/** Runs a command and shows its output; its exit status and the end of what it said. */
+/**
+ * Runs a command and shows its output; its exit status and the end of what it said. With `silenceMs` it is ended, as
+ * one whose time is up, when it has said nothing for so long.
+ */
 async function show(command, args, options = {}) {
   const env = {
     ...process.env,
@@ -68,18 +73,26 @@ async function show(command, args, options = {}) {
   };
   const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"], env });
   let tail = "";
+  let isSilent = false;
+  const silence =
+    options.silenceMs &&
+    setTimeout(() => {
+      isSilent = child.kill();
+    }, options.silenceMs);
   for (const [from, to] of [
     [child.stdout, process.stdout],
     [child.stderr, process.stderr],
   ]) {
     from.on("data", (bytes) => {
       to.write(bytes);
+      silence?.refresh();
       tail = (tail + bytes).slice(-TAIL_CHARACTERS);
     });
   }
   // It may not even start.
   const [status, signal] = await once(child, "close").catch(({ message }) => [message]);
-  return { status: status ?? signal, tail };
+  clearTimeout(silence);
+  return { status: isSilent ? TESTBED_TIME_IS_UP : (status ?? signal), tail };
 }
 
 /** One check that passes or fails as a whole. */
@@ -94,7 +107,8 @@ async function check(what, command, args) {
  * Guest specs or unit specs, here or behind `prefix`: exit status, the end of the output, and what ran as
  * spec-reporter.mjs tells it, if it came so far.
  */
-async function run(where, project, { prefix = [], env = {}, folder = scratch, files = [] } = {}) {
+async function run(where, project, options = {}) {
+  const { prefix = [], env = {}, folder = scratch, files = [], silenceMs } = options;
   console.log(`\n── ${where}`);
   const file = join(folder, `${project}.json`);
   rmSync(file, { force: true });
@@ -103,6 +117,7 @@ async function run(where, project, { prefix = [], env = {}, folder = scratch, fi
   const [command, ...args] = [...prefix, ...vitest];
   const { status, tail } = await show(command, args, {
     env: { ...env, ESTALO_SPEC_REPORT: file },
+    silenceMs,
   });
   const result = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : undefined;
   return { status, tail, result };
@@ -190,7 +205,12 @@ async function specsInTestbed(ranHere) {
     const failed = [];
     let outcome;
     for (;;) {
-      outcome = await run(where, "guest", { prefix, folder: out, files });
+      outcome = await run(where, "guest", {
+        prefix,
+        folder: out,
+        files,
+        silenceMs: TESTBED_SILENCE_MS,
+      });
       const why = emulatorFailure(outcome);
       if (why === undefined || failed.length === EMULATOR_TRIES - 1) break;
       failed.push(why);
@@ -250,6 +270,7 @@ if (ranHere) {
 if (process.argv.includes("--no-testbed")) {
   count("guest specs in the testbed", 0, 0, 1, "--no-testbed");
 } else {
+  await check("testbed's kernel and packages", "bash", ["spec/testbed/setup"]);
   await check("Debian guest image for the testbed", "bash", ["spec/guest/images/debian"]);
   await specsInTestbed(ranHere);
 }
