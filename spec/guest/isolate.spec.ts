@@ -5,7 +5,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, describe, expect, it, onTestFinished } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { EstaloClient } from "../../src/api/client/client.js";
 import { passtIsUsable, reasonToSkip } from "../support/guest-host.js";
 import { ServeProcess } from "../support/serve-process.js";
@@ -73,6 +73,11 @@ const guests = {
   ends: scratch.guest("ends", print("bye\n", TINY_GUESTS.poweroff)),
 };
 const config = { kernel: guests.waits, memoryMib: 64 };
+
+const tap = `eiso${process.pid}`;
+const addTap = ["tuntap", "add", tap, "mode", "tap", "vnet_hdr"];
+const hasTap = reason === undefined && spawnSync("ip", addTap).status === 0;
+afterAll(() => void (hasTap && spawnSync("ip", ["link", "del", tap])));
 
 describe.skipIf(reason !== undefined)("estalo serve --isolate", () => {
   it("runs a microVM in a jail, with its console, its end and its events", async () => {
@@ -169,31 +174,29 @@ describe.skipIf(reason !== undefined)("estalo serve --isolate", () => {
     expect((await client.microvms.get(made[2].id)).state).toBe("running");
   });
 
-  it("gives a cell an open tap, in a network of its own, and the new file of a drive (needs ip)", async (test) => {
-    const tap = `eiso${process.pid}`;
-    if (spawnSync("ip", ["tuntap", "add", tap, "mode", "tap", "vnet_hdr"]).status !== 0) {
-      return test.skip("cannot make a tap");
-    }
-    onTestFinished(() => void spawnSync("ip", ["link", "del", tap]));
-    await using server = await ServeProcess.start(["--isolate"]);
-    await using client = new EstaloClient({ host: server.host });
-    const drives = [{ id: "data", path: scratch.file("small", Buffer.alloc(4096)) }];
-    const networkInterfaces = [{ tap }];
-    const { id } = await client.microvms.create({
-      config: { ...config, drives, networkInterfaces },
-    });
-    const [cell] = cellsOf(server).keys();
-    const open = () => targetsOf(cell);
-    expect(open().filter((target) => target === "/dev/net/tun")).toHaveLength(1);
-    expect(targetsOf(server.pid)).not.toContain("/dev/net/tun");
-    expect(readFileSync(`/proc/${cell}/net/dev`, "utf8")).not.toContain(tap);
-    expect(open().some((target) => target.endsWith("/small"))).toBe(true);
-    const path_on_host = scratch.file("large", Buffer.alloc(8192));
-    await client.configuration(id).patchDrive({ drive_id: "data", path_on_host });
-    expect(open().some((target) => target.endsWith("/large"))).toBe(true);
-    expect(open().some((target) => target.endsWith("/small"))).toBe(false);
-    await client.microvms.delete(id, { force: true });
-  });
+  it.skipIf(!hasTap)(
+    "gives a cell an open tap, in a network of its own, and the new file of a drive (needs ip)",
+    async () => {
+      await using server = await ServeProcess.start(["--isolate"]);
+      await using client = new EstaloClient({ host: server.host });
+      const drives = [{ id: "data", path: scratch.file("small", Buffer.alloc(4096)) }];
+      const networkInterfaces = [{ tap }];
+      const { id } = await client.microvms.create({
+        config: { ...config, drives, networkInterfaces },
+      });
+      const [cell] = cellsOf(server).keys();
+      const open = () => targetsOf(cell);
+      expect(open().filter((target) => target === "/dev/net/tun")).toHaveLength(1);
+      expect(targetsOf(server.pid)).not.toContain("/dev/net/tun");
+      expect(readFileSync(`/proc/${cell}/net/dev`, "utf8")).not.toContain(tap);
+      expect(open().some((target) => target.endsWith("/small"))).toBe(true);
+      const path_on_host = scratch.file("large", Buffer.alloc(8192));
+      await client.configuration(id).patchDrive({ drive_id: "data", path_on_host });
+      expect(open().some((target) => target.endsWith("/large"))).toBe(true);
+      expect(open().some((target) => target.endsWith("/small"))).toBe(false);
+      await client.microvms.delete(id, { force: true });
+    },
+  );
 
   it.skipIf(!passtIsUsable())(
     "gives a cell persistent memory, memory to plug and a user's network (needs passt)",

@@ -28,6 +28,7 @@ import { fileURLToPath } from "node:url";
 import { defaultGuest } from "estalo";
 import { describe, expect, it, onTestFailed, onTestFinished } from "vitest";
 import { isRoot, JAIL_USER, until } from "../support/jails.js";
+import { programsDrive } from "../support/linux-guest.js";
 import { FIRECRACKER, VmmProcess } from "../support/vmm-process.js";
 
 const JAILER = fileURLToPath(new URL("../../bin/jailer", import.meta.url));
@@ -65,13 +66,6 @@ function loopDevice(file: string): string | undefined {
   }
 }
 
-/** The disk with the programs of spec/guest/programs. */
-function programsDisk(): string {
-  const script = fileURLToPath(new URL("images/programs", import.meta.url));
-  const folder = execFileSync(script, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
-  return join(folder.trim(), "programs.ext4");
-}
-
 describe.runIf(isRoot && hasIp)("a jailed microVM (needs root and ip)", () => {
   it("boots the default guest with disk, network, vsock and console", async () => {
     const base = mkdtempSync(join(tmpdir(), "estalo-jailed-"));
@@ -79,7 +73,7 @@ describe.runIf(isRoot && hasIp)("a jailed microVM (needs root and ip)", () => {
     const guest = await defaultGuest();
     copyFileSync(guest.kernel, join(base, "kernel"));
     copyFileSync(guest.rootfs, join(base, "rootfs"));
-    copyFileSync(programsDisk(), join(base, "programs"));
+    copyFileSync(programsDrive().path, join(base, "programs"));
     writeFileSync(join(base, "disk"), "");
     truncateSync(join(base, "disk"), 1 << 20);
     execFileSync("mkfifo", [join(base, "input")]);

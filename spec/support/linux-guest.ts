@@ -24,10 +24,18 @@ const PROMPT = /# (.\[6n)?$/;
 /** Least memory that Debian comes up in. */
 const DEBIAN_MIB = 256;
 
+/** Folders of images by name: a recipe compares all its sources, which once is enough for. */
+const folders = new Map<string, string>();
+
 /** Makes an image by its recipe, spec/guest/images/NAME, where it is not there; its folder. */
 export function image(name: string): string {
+  const known = folders.get(name);
+  if (known !== undefined) return known;
   const recipe = fileURLToPath(new URL(`../guest/images/${name}`, import.meta.url));
-  return execFileSync(recipe, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+  const printed = execFileSync(recipe, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  const folder = printed.trim();
+  folders.set(name, folder);
+  return folder;
 }
 
 /** The disk with spec/guest/programs. */
