@@ -78,6 +78,7 @@ _Noreturn static void serve_and_end(int connection) {
   /* A program that does not read its input is no reason to end. */
   signal(SIGPIPE, SIG_IGN);
   serve(connection);
+  flush_frames(connection);
   hang_up(connection);
   _exit(0);
 }

@@ -93,9 +93,20 @@ struct reader read_payload(const struct frame* frame);
 
 void put_number(uint8_t** at, uint64_t value, size_t bytes);
 
-/* False: the connection has ended, or says what is no frame. */
+/* What there is of the next frame. */
+enum arrival { WHOLE, NOT_YET, NO_FRAME };
+
+/* Takes in what the host has sent; as recv() with those flags, but for EINTR. Needs that
+ * next_frame() was asked until it had none: then there is room for the rest of one. */
+ssize_t receive_bytes(int connection, int flags);
+/* The next frame of what was taken in. */
+enum arrival next_frame(struct frame* frame);
+/* Waits for the next frame. False: the connection has ended, or says what is no frame. */
 bool receive_frame(int connection, struct frame* frame);
+/* Puts a frame behind those that are to be sent, which go when there is no more room for one. */
 bool send_frame(int connection, uint8_t type, const void* payload, size_t length);
+/* Sends all of them. */
+bool flush_frames(int connection);
 /* A frame's header. */
 void put_header(uint8_t* header, uint8_t type, size_t length);
 /* The length that a header says, or -1 when it is none. */

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -145,6 +146,37 @@ static void complain(const char* name) {
   write(STDERR_FILENO, "\n", 1);
 }
 
+/*
+ * As execvp() does, with the program's own PATH. Looks first: an execve() that fails is far dearer,
+ * and all folders but one have no such program.
+ */
+static void become_program(const char* const* argv, const char* const* envp) {
+  static char path[PATH_BYTES_MAX + 1];
+  const char* folder = "/usr/local/bin:/bin:/usr/bin";
+  int reason = ENOENT;
+  if (strchr(argv[0], '/')) {
+    execve(argv[0], (char* const*)argv, (char* const*)envp);
+    return;
+  }
+  for (size_t i = 0; envp[i]; i++) {
+    if (strncmp(envp[i], "PATH=", 5) == 0) folder = envp[i] + 5;
+  }
+  for (size_t length;; folder += length + 1) {
+    length = strcspn(folder, ":");
+    int size = snprintf(path, sizeof path, "%.*s%s%s", (int)length, folder, length > 0 ? "/" : "",
+                        argv[0]);
+    if (size > 0 && (size_t)size < sizeof path) {
+      if (access(path, X_OK) == 0) execve(path, (char* const*)argv, (char* const*)envp);
+      if (errno == EACCES)
+        reason = EACCES;
+      else if (errno != ENOENT && errno != ENOTDIR)
+        return;
+    }
+    if (!folder[length]) break;
+  }
+  errno = reason;
+}
+
 _Noreturn static void become(const struct order* order, const struct identity* identity,
                              const int child[3]) {
   signal(SIGPIPE, SIG_DFL);
@@ -161,8 +193,7 @@ _Noreturn static void become(const struct order* order, const struct identity* i
     complain(order->directory);
     _exit(CANNOT_RUN);
   }
-  environ = (char**)order->envp;
-  execvp(order->argv[0], (char* const*)order->argv);
+  become_program(order->argv, order->envp);
   int status = errno == ENOENT ? NOT_FOUND : CANNOT_RUN;
   complain(order->argv[0]);
   _exit(status);
@@ -298,29 +329,21 @@ static bool take_frame(struct program* program, const struct frame* frame) {
   return !reader.bad && reader.left == 0;
 }
 
+/* The frames that are there. False: the host says what it may not. */
+static bool take_frames(struct program* program) {
+  static struct frame frame;
+  enum arrival arrival;
+  while ((arrival = next_frame(&frame)) == WHOLE) {
+    if (!take_frame(program, &frame)) return false;
+  }
+  return arrival == NOT_YET;
+}
+
 /* The host's bytes, as far as there are some, and their frames. False: the connection has ended. */
 static bool receive(int connection, struct program* program) {
-  static uint8_t bytes[HEADER_BYTES + PAYLOAD_BYTES_MAX];
-  static size_t held;
-  static struct frame frame;
-  ssize_t count = recv(connection, bytes + held, sizeof bytes - held, MSG_DONTWAIT);
-  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return true;
-  if (count <= 0) return false;
-  held += (size_t)count;
-  size_t at = 0;
-  while (held - at >= HEADER_BYTES) {
-    int64_t length = take_header(bytes + at);
-    if (length < 0) return false;
-    if (held - at < HEADER_BYTES + (size_t)length) break;
-    frame.type = bytes[at];
-    frame.length = (uint32_t)length;
-    memcpy(frame.payload, bytes + at + HEADER_BYTES, (size_t)length);
-    if (!take_frame(program, &frame)) return false;
-    at += HEADER_BYTES + (size_t)length;
-  }
-  held -= at;
-  memmove(bytes, bytes + at, held);
-  return true;
+  ssize_t count = receive_bytes(connection, MSG_DONTWAIT);
+  if (count < 0) return errno == EAGAIN;
+  return count > 0 && take_frames(program);
 }
 
 static void tell_room(struct program* program) {
@@ -334,6 +357,8 @@ static void tell_room(struct program* program) {
 
 /* Carries the streams until the program has ended; false: the connection ended before. */
 static bool carry(int connection, struct program* program) {
+  /* What came with the request. */
+  if (!take_frames(program)) return false;
   for (;;) {
     bool sending = !nothing_to_send();
     struct pollfd polled[] = {

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DEPTH_MAX = 256, PERMISSIONS = 07777 };
+enum { DEPTH_MAX = 256, PERMISSIONS = 07777, BLOCK_BYTES = 512 };
 
 /* Where a request went wrong, for the host. */
 struct failure {
@@ -33,7 +33,7 @@ static bool send_entry(int connection, const struct stat* status, const char* na
   put_number(&at, status->st_uid, 4);
   put_number(&at, status->st_gid, 4);
   put_number(&at, (uint64_t)status->st_size, 8);
-  put_number(&at, (uint64_t)status->st_blocks * 512, 8);
+  put_number(&at, (uint64_t)status->st_blocks * BLOCK_BYTES, 8);
   put_number(&at, status->st_mtim.tv_sec < 0 ? 0 : (uint64_t)status->st_mtim.tv_sec, 8);
   put_number(&at, (uint64_t)status->st_mtim.tv_nsec, 4);
   at = (uint8_t*)stpcpy((char*)at, name) + 1;
@@ -47,7 +47,7 @@ static bool send_data(int connection, int file, off_t* at, off_t end, struct fai
   while (end < 0 || *at < end) {
     size_t wanted =
         end >= 0 && end - *at < (off_t)sizeof bytes ? (size_t)(end - *at) : sizeof bytes;
-    ssize_t count = read(file, bytes, wanted);
+    ssize_t count = pread(file, bytes, wanted, *at);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return fail(failure, "read");
     if (count == 0) return true;
@@ -63,9 +63,11 @@ static bool send_hole(int connection, off_t bytes) {
   return bytes == 0 || send_frame(connection, HOLE, payload, sizeof payload);
 }
 
-static bool send_file(int connection, int file, off_t size, struct failure* failure) {
-  off_t at = 0;
-  while (at < size) {
+static bool send_file(int connection, int file, const struct stat* status,
+                      struct failure* failure) {
+  off_t at = 0, size = status->st_size;
+  bool has_holes = status->st_blocks * BLOCK_BYTES < size;
+  while (has_holes && at < size) {
     off_t data = lseek(file, at, SEEK_DATA);
     if (data < 0 && errno != ENXIO) break;
     if (data < 0 || data > size) return send_hole(connection, size - at);
@@ -73,12 +75,11 @@ static bool send_file(int connection, int file, off_t size, struct failure* fail
     if (hole < 0) break;
     if (!send_hole(connection, data - at)) return false;
     at = data;
-    if (lseek(file, data, SEEK_SET) < 0) return fail(failure, "seek");
     if (!send_data(connection, file, &at, hole < size ? hole : size, failure)) return false;
     /* It has become shorter meanwhile. */
     if (at < hole && at < size) return true;
   }
-  /* No holes to be told, or none at all. */
+  /* No holes to be told, or none at all: then to its end, wherever that is by now. */
   return at > 0 && at >= size ? true : send_data(connection, file, &at, -1, failure);
 }
 
@@ -132,7 +133,7 @@ static bool send_tree(int connection, int parent, const char* path, const char* 
   if (S_ISDIR(status.st_mode)) {
     if (going) return send_folder(connection, file, flags, depth, failure);
   } else if (going && S_ISREG(status.st_mode)) {
-    going = send_file(connection, file, status.st_size, failure);
+    going = send_file(connection, file, &status, failure);
   }
   close(file);
   return going;

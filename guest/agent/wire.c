@@ -2,13 +2,15 @@
  * Frames: an eight-byte header and a payload of at most 64 KiB, all numbers little-endian.
  *
  *   u8 type | u8 version | u16 0 | u32 length | payload
+ *
+ * As many as there are travel together, both ways: a call of the kernel for each would be most of
+ * what a copy of small files takes. A process has one connection, so one buffer for each way.
  */
 #include "agent.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 uint64_t get_number(struct reader* reader, size_t bytes) {
   uint64_t value = 0;
@@ -57,45 +59,67 @@ int64_t take_header(const uint8_t* header) {
   return known && length <= PAYLOAD_BYTES_MAX ? (int64_t)length : -1;
 }
 
-static bool receive_all(int connection, uint8_t* bytes, size_t length) {
-  while (length > 0) {
-    ssize_t count = recv(connection, bytes, length, 0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;
-    bytes += count;
-    length -= (size_t)count;
-  }
-  return true;
+/* Bytes from `start` to `end`: more than none and less than a frame stay between two calls. */
+struct bytes {
+  size_t start, end;
+  uint8_t at[HEADER_BYTES + PAYLOAD_BYTES_MAX];
+};
+static struct bytes arrived, leaving;
+
+ssize_t receive_bytes(int connection, int flags) {
+  size_t held = arrived.end - arrived.start;
+  memmove(arrived.at, arrived.at + arrived.start, held);
+  arrived.start = 0;
+  arrived.end = held;
+  ssize_t count;
+  do
+    count = recv(connection, arrived.at + held, sizeof arrived.at - held, flags);
+  while (count < 0 && errno == EINTR);
+  if (count > 0) arrived.end += (size_t)count;
+  return count;
+}
+
+enum arrival next_frame(struct frame* frame) {
+  const uint8_t* at = arrived.at + arrived.start;
+  size_t held = arrived.end - arrived.start;
+  if (held < HEADER_BYTES) return NOT_YET;
+  int64_t length = take_header(at);
+  if (length < 0) return NO_FRAME;
+  if (held - HEADER_BYTES < (size_t)length) return NOT_YET;
+  frame->type = at[0];
+  frame->length = (uint32_t)length;
+  memcpy(frame->payload, at + HEADER_BYTES, (size_t)length);
+  frame->payload[length] = 0;
+  arrived.start += HEADER_BYTES + (size_t)length;
+  return WHOLE;
 }
 
 bool receive_frame(int connection, struct frame* frame) {
-  uint8_t header[HEADER_BYTES];
-  if (!receive_all(connection, header, sizeof header)) return false;
-  int64_t length = take_header(header);
-  if (length < 0) return false;
-  frame->type = header[0];
-  frame->length = (uint32_t)length;
-  frame->payload[length] = 0;
-  return receive_all(connection, frame->payload, (size_t)length);
+  enum arrival arrival;
+  while ((arrival = next_frame(frame)) == NOT_YET) {
+    if (receive_bytes(connection, 0) <= 0) return false;
+  }
+  return arrival == WHOLE;
+}
+
+bool flush_frames(int connection) {
+  while (leaving.start < leaving.end) {
+    ssize_t count =
+        send(connection, leaving.at + leaving.start, leaving.end - leaving.start, MSG_NOSIGNAL);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return false;
+    leaving.start += (size_t)count;
+  }
+  leaving.start = leaving.end = 0;
+  return true;
 }
 
 bool send_frame(int connection, uint8_t type, const void* payload, size_t length) {
-  uint8_t header[HEADER_BYTES];
-  put_header(header, type, length);
-  struct iovec parts[] = {{header, sizeof header}, {(void*)payload, length}};
-  struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-  for (size_t left = sizeof header + length; left > 0;) {
-    ssize_t count = sendmsg(connection, &message, MSG_NOSIGNAL);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return false;
-    left -= (size_t)count;
-    for (int i = 0; i < 2; i++) {
-      size_t part = (size_t)count < parts[i].iov_len ? (size_t)count : parts[i].iov_len;
-      parts[i].iov_base = (uint8_t*)parts[i].iov_base + part;
-      parts[i].iov_len -= part;
-      count -= (ssize_t)part;
-    }
-  }
+  if (sizeof leaving.at - leaving.end < HEADER_BYTES + length && !flush_frames(connection))
+    return false;
+  put_header(leaving.at + leaving.end, type, length);
+  if (length > 0) memcpy(leaving.at + leaving.end + HEADER_BYTES, payload, length);
+  leaving.end += HEADER_BYTES + length;
   return true;
 }
 

@@ -32,8 +32,8 @@ static struct {
   struct open_entry folders[DEPTH_MAX];
   size_t depth;
   struct open_entry file; /* descriptor -1: none */
-  off_t at;
-  const char* what; /* what failed, with errno */
+  off_t at, written;      /* where it goes on; where its last bytes end, and it so far */
+  const char* what;       /* what failed, with errno */
 } tree = {.file.descriptor = -1};
 
 static bool fail(const char* what) {
@@ -63,7 +63,7 @@ static bool finish(struct open_entry* open) {
 
 static bool finish_file(void) {
   if (tree.file.descriptor < 0) return true;
-  if (ftruncate(tree.file.descriptor, tree.at) < 0) return fail("size");
+  if (tree.at > tree.written && ftruncate(tree.file.descriptor, tree.at) < 0) return fail("size");
   return finish(&tree.file);
 }
 
@@ -81,7 +81,7 @@ static bool make_file(const struct entry* entry, const char* name) {
   /* Below a folder of ours nothing is followed; a path that the host names is its own choice. */
   int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | (tree.depth > 0 ? O_NOFOLLOW : 0);
   tree.file = (struct open_entry){openat(parent_folder(), name, flags, OWNER_MAY_WRITE), *entry};
-  tree.at = 0;
+  tree.at = tree.written = 0;
   return tree.file.descriptor >= 0 || fail("create");
 }
 
@@ -141,6 +141,7 @@ static bool take_data(const struct frame* frame) {
     done += (size_t)count;
     tree.at += count;
   }
+  tree.written = tree.at;
   return true;
 }
 

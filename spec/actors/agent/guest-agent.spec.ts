@@ -15,7 +15,7 @@ import { text } from "node:stream/consumers";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import { AgentChannel } from "../../../src/actors/agent/channel.js";
 import { GuestAgent } from "../../../src/actors/agent/guest-agent.js";
-import { FRAME } from "../../../src/actors/agent/protocol.js";
+import { encodeExec, encodeFrame, FRAME } from "../../../src/actors/agent/protocol.js";
 import { EstaloError } from "../../../src/errors.js";
 import { AgentProcess } from "../../support/agent-process.js";
 
@@ -62,6 +62,46 @@ describe("GuestAgent.exec", () => {
       code: "ERR_ESTALO_AGENT_FAILED",
       data: { what: "user", errno: "ENOENT" },
     });
+  });
+
+  it("looks for it in its own PATH, past what cannot be run", async () => {
+    const [first, second] = [fresh("first"), fresh("second")];
+    for (const folder of [first, second]) mkdirSync(folder);
+    writeFileSync(join(first, "tool"), "#!/bin/sh\necho first", { mode: 0o644 });
+    mkdirSync(join(first, "folder"));
+    const env = { PATH: `${first}/nothing:${first}:${second}` };
+    expect(await agent.exec(["tool"], { env })).toMatchObject({ exitCode: 126 });
+    expect(await agent.exec(["folder"], { env })).toMatchObject({ exitCode: 126 });
+    expect(await agent.exec(["other"], { env })).toMatchObject({ exitCode: 127 });
+    writeFileSync(join(second, "tool"), "#!/bin/sh\necho second", { mode: 0o755 });
+    expect((await agent.exec(["tool"], { env })).stdout).toBe("second\n");
+    // An empty folder of PATH is the one it runs in.
+    const here = await agent.exec(["tool"], { env: { PATH: "" }, cwd: second });
+    expect(here.stdout).toBe("second\n");
+    const long = { PATH: "x".repeat(5000) };
+    expect(await agent.exec(["tool"], { env: long })).toMatchObject({ exitCode: 127 });
+  });
+
+  it("takes input that comes in one piece with the request, cut anywhere", async () => {
+    const order = encodeExec({ argv: ["cat"], env: {}, cwd: "", user: "", terminal: undefined });
+    const bytes = Buffer.concat([
+      encodeFrame(FRAME.EXEC, order),
+      encodeFrame(FRAME.STDIN, Buffer.from("one ")),
+      encodeFrame(FRAME.STDIN, Buffer.from("two")),
+      encodeFrame(FRAME.STDIN),
+    ]);
+    for (const cut of [bytes.length, order.length + 8, order.length + 11, order.length + 20, 3]) {
+      const stream = host.connect();
+      stream.write(bytes.subarray(0, cut));
+      setTimeout(() => stream.write(bytes.subarray(cut)), 50);
+      let said = "";
+      for await (const { type, payload } of new AgentChannel(stream).frames()) {
+        if (type === FRAME.STDOUT) said += payload;
+        if (type === FRAME.EXITED) break;
+      }
+      stream.destroy();
+      expect(said, `cut at ${cut}`).toBe("one two");
+    }
   });
 
   it("sets variables beside the agent's own, folder and user", async () => {

@@ -1,6 +1,6 @@
 /**
  * One connection with the guest's agent: a request, then frames both ways. Memory is bounded both ways: a frame
- * is read when somebody asks for it, and `send` waits until the one before has gone.
+ * is read when somebody asks for it, and `send` waits until the ones before have gone.
  */
 import type { Duplex } from "node:stream";
 import { getSystemErrorMap } from "node:util";
@@ -39,9 +39,14 @@ export interface FileCallOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Queued frames go together once they are this many bytes: each write is packets and an interrupt for the guest. */
+const TOGETHER_BYTES = 65_536;
+
 /** See the file's header. */
 export class AgentChannel {
   readonly #stream: Duplex;
+  #queue: Buffer[] = [];
+  #queuedBytes = 0;
   #failure: unknown;
   #isClosed = false;
 
@@ -53,9 +58,26 @@ export class AgentChannel {
     });
   }
 
-  /** Sends a frame; fulfilled when there is room for the next. Rejects with ERR_ESTALO_AGENT_LOST. */
+  /** Sends a frame, behind what is queued; fulfilled when there is room for more. Rejects with ERR_ESTALO_AGENT_LOST. */
   send(type: number, payload?: Uint8Array): Promise<void> {
+    const frames = [...this.#queue, encodeFrame(type, payload)];
+    this.#queue = [];
+    this.#queuedBytes = 0;
+    return this.#write(frames.length === 1 ? (frames[0] as Buffer) : Buffer.concat(frames));
+  }
+
+  /** Sends a frame once there are enough of them, or with the next that is sent; otherwise as `send`. */
+  async queue(type: number, payload?: Uint8Array): Promise<void> {
+    if (this.#queuedBytes >= TOGETHER_BYTES) {
+      await this.send(type, payload);
+      return;
+    }
     const frame = encodeFrame(type, payload);
+    this.#queue.push(frame);
+    this.#queuedBytes += frame.length;
+  }
+
+  #write(bytes: Buffer): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#isClosed || this.#stream.destroyed) {
         reject(this.#reason());
@@ -63,7 +85,7 @@ export class AgentChannel {
       }
       const onClose = () => reject(this.#reason());
       this.#stream.once("close", onClose);
-      this.#stream.write(frame, (error) => {
+      this.#stream.write(bytes, (error) => {
         this.#stream.off("close", onClose);
         if (error === null || error === undefined) resolve();
         else reject(this.#reason(error));

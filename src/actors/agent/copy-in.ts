@@ -69,7 +69,7 @@ class CopyIn {
     await this.#entry(name, "directory", status);
     const folder = await onHost("open", path, opendir(path));
     for await (const entry of folder) await this.send(join(path, entry.name), entry.name);
-    await this.#channel.send(FRAME.LEAVE);
+    await this.#channel.queue(FRAME.LEAVE);
   }
 
   async #sendFile(path: string, name: string): Promise<void> {
@@ -98,16 +98,16 @@ class CopyIn {
         hole += bytesRead;
         continue;
       }
-      if (hole > 0) await this.#channel.send(FRAME.HOLE, encodeHole(hole));
+      if (hole > 0) await this.#channel.queue(FRAME.HOLE, encodeHole(hole));
       hole = 0;
-      await this.#channel.send(FRAME.DATA, part);
+      await this.#channel.queue(FRAME.DATA, part);
     }
-    if (hole > 0) await this.#channel.send(FRAME.HOLE, encodeHole(hole));
+    if (hole > 0) await this.#channel.queue(FRAME.HOLE, encodeHole(hole));
   }
 
   async #entry(name: string, kind: FileKind, status: Stats, target = ""): Promise<void> {
     const { mode, mtimeMs } = status;
-    await this.#channel.send(FRAME.ENTRY, encodeEntry({ name, kind, mode, mtimeMs, target }));
+    await this.#channel.queue(FRAME.ENTRY, encodeEntry({ name, kind, mode, mtimeMs, target }));
     this.summary.entries++;
   }
 }
