@@ -20,7 +20,7 @@ say kernel "$(uname -srm)"
 say processors "$(nproc)"
 say memory "$(awk '/MemTotal/{print int($2/1024)}' /proc/meminfo) MiB"
 for d in /sys/block/vd*; do say "disk" "\${d##*/}, $(($(cat $d/size)/2048)) MiB"; done
-dd if=/dev/urandom of=/tmp/data bs=64k count=4 2>/dev/null
+seq 1000000 1032767 >/tmp/data
 dd if=/tmp/data of=/dev/vdb bs=64k conv=fsync 2>/dev/null
 echo 3 >/proc/sys/vm/drop_caches
 dd if=/dev/vdb bs=64k count=4 2>/dev/null | cmp - /tmp/data
