@@ -14,9 +14,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import { AgentChannel } from "../../../src/actors/agent/channel.js";
-import { GuestAgent } from "../../../src/actors/agent/guest-agent.js";
 import { encodeExec, encodeFrame, FRAME } from "../../../src/actors/agent/protocol.js";
-import { EstaloError } from "../../../src/errors.js";
 import { AgentProcess } from "../../support/agent-process.js";
 
 const host = new AgentProcess();
@@ -231,25 +229,6 @@ describe("GuestAgent", () => {
     expect(health.memoryBytes).toBeGreaterThan(health.availableBytes);
     expect(health.load.every((one) => one >= 0 && one < 10_000)).toBe(true);
     expect(health.processes).toBeGreaterThan(1);
-  });
-
-  it("waits for an agent that is not there yet, and says so in the end", async () => {
-    let tries = 0;
-    const refused = new EstaloError("ERR_ESTALO_VSOCK", "refused");
-    const slow = new GuestAgent(async () => {
-      if (++tries < 3) throw refused;
-      return host.connect();
-    });
-    expect((await slow.exec(["echo", "up"])).stdout).toBe("up\n");
-    const never = new GuestAgent(() => Promise.reject(refused), 200);
-    await expect(never.health()).rejects.toMatchObject({
-      code: "ERR_ESTALO_AGENT_UNREACHABLE",
-      cause: refused,
-    });
-    const ended = new GuestAgent(() =>
-      Promise.reject(new EstaloError("ERR_ESTALO_STATE", "ended")),
-    );
-    await expect(ended.health()).rejects.toMatchObject({ code: "ERR_ESTALO_STATE" });
   });
 
   it.each([

@@ -4,7 +4,7 @@
 
 import type { Duplex } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
-import { EstaloError } from "../../errors.js";
+import { EstaloError, isEstaloError } from "../../errors.js";
 import { abortable, throwIfAborted } from "../abortable.js";
 import { AgentChannel, closeOnAbort, type FileCallOptions } from "./channel.js";
 import { GuestFiles } from "./files.js";
@@ -20,6 +20,7 @@ export interface HealthOptions extends FileCallOptions {
   readonly timeoutMs?: number;
 }
 
+/** A guest that is busy has so long to take a connection, and to answer. */
 const ANSWER_TIMEOUT_MS = 30_000;
 /** A guest that is still booting has so long to start its agent. */
 const START_TIMEOUT_MS = 60_000;
@@ -68,8 +69,8 @@ export class GuestAgent {
   }
 
   /**
-   * A connection; waits for a guest that is still booting. Rejects with ERR_ESTALO_AGENT_UNREACHABLE,
-   * ERR_ESTALO_ABORTED or what `connect` says of the microVM.
+   * A connection; waits for a guest that is still booting, or too busy to take it: vsock's own patience is two
+   * seconds. Rejects with ERR_ESTALO_AGENT_UNREACHABLE, ERR_ESTALO_ABORTED or what `connect` says of the microVM.
    */
   async open(signal?: AbortSignal): Promise<AgentChannel> {
     return new AgentChannel(await this.openStream(signal));
@@ -77,7 +78,7 @@ export class GuestAgent {
 
   /** As `open`, for who speaks the protocol itself. */
   async openStream(signal?: AbortSignal): Promise<Duplex> {
-    const deadlineMs = performance.now() + (this.#wasReached ? 0 : this.#startTimeoutMs);
+    const startMs = performance.now();
     for (;;) {
       throwIfAborted(signal);
       try {
@@ -85,8 +86,9 @@ export class GuestAgent {
         this.#wasReached = true;
         return stream;
       } catch (cause) {
-        if ((cause as { code?: unknown })?.code !== "ERR_ESTALO_VSOCK") throw cause;
-        if (this.#isClosed || performance.now() >= deadlineMs) {
+        if (!isEstaloError(cause) || cause.code !== "ERR_ESTALO_VSOCK") throw cause;
+        const passedMs = performance.now() - startMs;
+        if (this.#isClosed || passedMs >= this.#patienceMs(cause)) {
           const text = "the guest's agent does not answer";
           const hint = NO_VSOCK_HINT;
           throw new EstaloError("ERR_ESTALO_AGENT_UNREACHABLE", text, { cause, hint });
@@ -94,6 +96,12 @@ export class GuestAgent {
       }
       await abortable(wait(RETRY_MS), signal);
     }
+  }
+
+  /** An agent that was there and does not listen any more has ended; one that says nothing may be busy. */
+  #patienceMs(cause: EstaloError): number {
+    if (!this.#wasReached) return this.#startTimeoutMs;
+    return cause.data.reason === "timed-out" ? ANSWER_TIMEOUT_MS : 0;
   }
 
   async #ask(
