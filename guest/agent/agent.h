@@ -1,9 +1,12 @@
 /*
  * The guest's agent: what the host may ask of a running guest. docs/agent.md has the protocol.
  *
- *   agent.c    listens, and one process for each connection      wire.c   frames, and what is in
- * them exec.c     a program with its streams                        tree.c   files and folders, out
- *   system.c   health, clock                                     write.c  and in
+ *   agent.c    listens, and one process for each connection
+ *   wire.c     frames, and what is in them
+ *   exec.c     a program with its streams
+ *   tree.c     files and folders, out
+ *   write.c    and in
+ *   system.c   health, clock
  *
  * The host is trusted: it owns this machine. Its lengths are checked all the same, so that a
  * mistake of one side is an error on both.
@@ -109,8 +112,6 @@ bool send_frame(int connection, uint8_t type, const void* payload, size_t length
 bool flush_frames(int connection);
 /* A frame's header. */
 void put_header(uint8_t* header, uint8_t type, size_t length);
-/* The length that a header says, or -1 when it is none. */
-int64_t take_header(const uint8_t* header);
 
 bool send_done(int connection);
 /* Tells that `what` failed with `number`, an errno. */

@@ -199,22 +199,22 @@ _Noreturn static void become(const struct order* order, const struct identity* i
   _exit(status);
 }
 
+/*
+ * The child borrows our memory until it is the program: a copy, for a moment, would be among the
+ * dearest parts of a short command. vfork() returns then, so there is a group to be signalled.
+ */
 static bool start(const struct order* order, const struct identity* identity,
                   struct program* program) {
-  int child[3] = {-1, -1, -1}, started[2];
+  int child[3] = {-1, -1, -1};
   program->terminal = order->terminal;
   bool open =
       program->terminal ? open_terminal(&order->size, child, program) : open_pipes(child, program);
-  if (!open || pipe2(started, O_CLOEXEC) < 0) return false;
-  program->pid = fork();
+  if (!open) return false;
+  program->pid = vfork();
   if (program->pid == 0) become(order, identity, child);
   for (int stream = 0; stream < 3; stream++) {
     if (stream == 0 || child[stream] != child[stream - 1]) close(child[stream]);
   }
-  /* Ends when the child has become the program: from then on it has a group to be signalled by. */
-  close(started[1]);
-  read(started[0], &(char){0}, 1);
-  close(started[0]);
   if (program->pid < 0) return false;
   program->ended = (int)syscall(SYS_pidfd_open, program->pid, 0);
   return program->ended >= 0;

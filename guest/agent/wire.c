@@ -53,13 +53,15 @@ void put_header(uint8_t* header, uint8_t type, size_t length) {
   put_number(&header, length, 4);
 }
 
-int64_t take_header(const uint8_t* header) {
+/* The length that a header says, or -1 when it is none. */
+static int64_t take_header(const uint8_t* header) {
   uint32_t length = header[4] | header[5] << 8 | header[6] << 16 | (uint32_t)header[7] << 24;
   bool known = header[1] == PROTOCOL_VERSION && header[2] == 0 && header[3] == 0;
   return known && length <= PAYLOAD_BYTES_MAX ? (int64_t)length : -1;
 }
 
-/* Bytes from `start` to `end`: more than none and less than a frame stay between two calls. */
+/* One way's bytes, `start` to `end`. They stay from call to call: what came of a frame that is not
+ * whole yet, and frames that wait for company. */
 struct bytes {
   size_t start, end;
   uint8_t at[HEADER_BYTES + PAYLOAD_BYTES_MAX];
