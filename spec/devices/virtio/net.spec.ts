@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { FrameDetour } from "../../../src/devices/backend.js";
 import { RateLimiter } from "../../../src/devices/rate-limiter.js";
 import { featureBits, RING_FEATURES } from "../../../src/devices/virtio/features.js";
@@ -449,6 +449,30 @@ describe("VirtioNet with a driver that misbehaves", () => {
       { head: heads[0], length: 60 },
       { head: heads[1], length: 0 },
     ]);
+    expect(m.faults).toEqual([]);
+  });
+
+  it("gives no more unusable buffers back in one turn than its queue has entries", () => {
+    const m = NetMachine.started();
+    const contains = m.memory.contains.bind(m.memory);
+    let offers = 4 * m.receive.size;
+    const offer = () => m.receive.add({ address: DATA, length: 5, writable: true });
+    // While one is looked at, the driver offers the next.
+    vi.spyOn(m.memory, "contains").mockImplementation((gpa, bytes) => {
+      if (gpa === DATA && offers-- > 0) offer();
+      return contains(gpa, bytes);
+    });
+    offer();
+    m.kick(RECEIVE_QUEUE);
+    expect(m.receive.takeUsed()).toHaveLength(m.receive.size);
+    m.runDeferred(1);
+    expect(m.receive.takeUsed()).toHaveLength(m.receive.size);
+    offers = 0;
+    m.runDeferred();
+    m.receive.takeUsed();
+    m.receive.add({ address: DATA + 64, length: 1526, writable: true });
+    m.backend.arrive(frame(60));
+    expect(m.receive.takeUsed().map(({ length }) => length)).toEqual([60]);
     expect(m.faults).toEqual([]);
   });
 

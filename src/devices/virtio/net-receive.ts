@@ -45,6 +45,8 @@ export class NetReceiver {
   /** Frames that lie in the buffers already and wait for the limiter: `#parked` to before `#parkedEnd`. */
   #parked = 0;
   #parkedEnd = 0;
+  /** Frames, and buffers without use, that are still taken in this turn. */
+  #budget = 0;
 
   constructor(
     net: NetShared,
@@ -110,7 +112,7 @@ export class NetReceiver {
   }
 
   #giveAll(queue: VirtQueue): void {
-    let budget = queue.size;
+    this.#budget = queue.size;
     for (;;) {
       if (!this.#giveParked(queue)) return;
       if (!this.#hasRoom(queue)) return;
@@ -118,17 +120,20 @@ export class NetReceiver {
         if (this.#isThrottled) return;
         continue;
       }
-      if (budget <= 0) {
+      if (this.#budget <= 0) {
         this.#net.host.deferQueue(queue.index);
         return;
       }
       const frames = this.#receive(queue);
       if (frames === 0) return;
-      budget -= frames;
+      this.#budget -= frames;
     }
   }
 
-  /** Takes buffers; false: there are too few for a frame, and the driver is asked to ring for more. */
+  /**
+   * Takes buffers; false: there are too few for a frame, and the driver is asked to ring for more, or the turn
+   * is over.
+   */
   #hasRoom(queue: VirtQueue): boolean {
     const table = this.#table;
     for (;;) {
@@ -137,6 +142,10 @@ export class NetReceiver {
       const needed = this.#mergeable ? Math.min(regs.FRAME_BYTES_MAX, this.#mostBytes) : 1;
       // What could not be taken waits for what was: no more can be had now, however little this is.
       if (!hasTakenAll && table.count > 0) return true;
+      if (!hasTakenAll) {
+        this.#net.host.deferQueue(queue.index);
+        return false;
+      }
       if (table.count > 0 && table.totalBytes >= needed) return true;
       if (queue.enableNotifications()) {
         queue.disableNotifications();
@@ -147,17 +156,18 @@ export class NetReceiver {
     }
   }
 
-  /** Takes what the driver offers; false: some of it could not be taken yet. */
+  /** Takes what the driver offers; false: some of it could not be taken yet, or not in this turn. */
   #takeBuffers(queue: VirtQueue): boolean {
     const chain = this.#chain;
     queue.disableNotifications();
     while (queue.next(chain)) {
       // A buffer that cannot hold the header is no buffer: it goes back unused.
       if (chain.writableBytes < regs.HEADER_BYTES) {
-        if (this.#table.count > 0) {
+        if (this.#table.count > 0 || this.#budget <= 0) {
           queue.undoNext();
           return false;
         }
+        this.#budget--;
         this.#net.metrics.rx_fails++;
         queue.addUsed(chain.head, 0);
       } else if (!this.#table.add(chain, chain.firstWritable, chain.count)) {
