@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { type BalloonOptions, VirtioBalloon } from "../../../src/devices/virtio/balloon.js";
 import * as regs from "../../../src/devices/virtio/balloon.regs.js";
 import { featureBits, RING_FEATURES } from "../../../src/devices/virtio/features.js";
@@ -149,6 +149,27 @@ describe("VirtioBalloon", () => {
     put(2000);
     expect(m.device.statistics).toEqual({ free_memory: 2000 });
     expect(m.device.metrics.stats_updates_count).toBe(2);
+  });
+
+  it("takes no more statistics in one turn than its queue has entries", () => {
+    const m = new BalloonMachine();
+    const ring = m.rings[2];
+    const read = m.memory.read.bind(m.memory);
+    let offers = 4 * ring.size;
+    const offer = () => ring.add({ address: DATA, length: regs.STATISTIC_BYTES });
+    // While one is read, the driver offers the next.
+    vi.spyOn(m.memory, "read").mockImplementation((gpa, bytes) => {
+      if (offers-- > 0) offer();
+      return read(gpa, bytes);
+    });
+    offer();
+    m.kick(2);
+    // One is kept.
+    expect(ring.takeUsed()).toHaveLength(ring.size - 1);
+    expect(m.device.metrics.stats_updates_count).toBe(ring.size);
+    m.runDeferred();
+    expect(m.device.metrics.stats_updates_count).toBe(4 * ring.size + 1);
+    expect(m.faults).toEqual([]);
   });
 
   it("takes free pages of the run it asked for only, and ends the run when the driver is through", () => {

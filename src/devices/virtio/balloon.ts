@@ -244,18 +244,26 @@ export class VirtioBalloon implements VirtioBack {
     }
   }
 
-  /** The buffer with new figures; we keep it until somebody asks again. */
+  /** The buffer with new figures; we keep it until somebody asks again. A queue's worth in one turn. */
   #takeStatistics(queue: VirtQueue): void {
-    while (queue.next(this.#chain)) {
-      if (this.#statsHead !== undefined) {
-        // Two at once are one too many: the older one goes back.
-        this.metrics.stats_update_fails++;
-        queue.addUsed(this.#statsHead, 0);
+    let budget = queue.size;
+    do {
+      queue.disableNotifications();
+      while (budget > 0 && queue.next(this.#chain)) {
+        budget--;
+        if (this.#statsHead !== undefined) {
+          // Two at once are one too many: the older one goes back.
+          this.metrics.stats_update_fails++;
+          queue.addUsed(this.#statsHead, 0);
+        }
+        this.#statsHead = this.#chain.head;
+        this.#readStatistics();
       }
-      this.#statsHead = this.#chain.head;
-      this.#readStatistics();
-    }
-    queue.enableNotifications();
+      if (budget === 0) {
+        this.#host.deferQueue(queue.index);
+        return;
+      }
+    } while (queue.enableNotifications());
   }
 
   #readStatistics(): void {
