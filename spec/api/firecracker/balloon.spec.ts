@@ -73,6 +73,24 @@ describe("the balloon", () => {
     expect(target.calls).toEqual([]);
   });
 
+  it("is larger than no memory that comes after it", async () => {
+    const { send, target } = fakeDoor();
+    await send("PUT", "/balloon", { ...BALLOON, amount_mib: 100 });
+    const machine = { vcpu_count: 2, mem_size_mib: 99 };
+    const fault = {
+      fault_message:
+        "Machine config error: The memory size (MiB) is smaller than the previously set balloon " +
+        "device target size.",
+    };
+    expect(jsonOf(await send("PUT", "/machine-config", machine))).toEqual(fault);
+    expect(jsonOf(await send("PATCH", "/machine-config", { mem_size_mib: 99 }))).toEqual(fault);
+    expect(target.draft.machine).toMatchObject({ vcpu_count: 1, mem_size_mib: 128 });
+    expect((await send("PATCH", "/machine-config", { mem_size_mib: 100 })).status).toBe(204);
+    expect((await send("PUT", "/machine-config", { ...machine, mem_size_mib: 101 })).status).toBe(
+      204,
+    );
+  });
+
   it("says that there is none", async () => {
     const { send, target } = fakeDoor();
     target.phase = "Running";

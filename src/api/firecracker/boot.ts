@@ -115,6 +115,12 @@ function updateMachine(
   const given = Object.fromEntries(Object.entries(fields).filter(([, value]) => value != null));
   const machine: Machine = { ...target.draft.machine, ...given };
   checkMachine(machine);
+  if (machine.mem_size_mib < (target.draft.balloon?.amount_mib ?? 0)) {
+    throw new Fault(
+      "Machine config error: The memory size (MiB) is smaller than the previously set balloon " +
+        "device target size.",
+    );
+  }
   target.draft = { ...target.draft, machine };
 }
 
