@@ -31,16 +31,30 @@ describe("persistent memory", () => {
     });
     expect(target.draft.pmem).toEqual([]);
     await put("a", { path_on_host: FILE, root_device: true });
-    const second = { fault_message: "Pmem config error: A root block device already exists!" };
+    const second = { fault_message: "Pmem config error: A root pmem device already exist" };
     expect(await put("b", { path_on_host: FILE, root_device: true })).toEqual(second);
     expect(target.draft.pmem).toHaveLength(1);
   });
 
-  it("refuses a root where a drive is one", async () => {
-    const { send } = fakeDoor();
+  it("refuses a root where a drive is one, and a drive where it is one", async () => {
     const drive = { drive_id: "root", path_on_host: FILE, is_root_device: true };
+    const { send } = fakeDoor();
     expect((await send("PUT", "/drives/root", drive)).status).toBe(204);
-    expect((await send("PUT", "/pmem/store", { ...STORE, root_device: true })).status).toBe(400);
+    expect(jsonOf(await send("PUT", "/pmem/store", { ...STORE, root_device: true }))).toEqual({
+      fault_message:
+        "Pmem config error: Attempt to add pmem as a root device while the root device defined as " +
+        "a block device",
+    });
+    const other = fakeDoor();
+    await other.send("PUT", "/pmem/store", { ...STORE, root_device: true });
+    expect(jsonOf(await other.send("PUT", "/drives/root", drive))).toEqual({
+      fault_message:
+        "Drive config error: Attempt to add block as a root device while the root device defined " +
+        "as a pmem device",
+    });
+    expect(other.target.draft.drives).toEqual([]);
+    const second = { ...drive, is_root_device: false };
+    expect((await other.send("PUT", "/drives/root", second)).status).toBe(204);
   });
 
   it("changes its limits while the machine runs", async () => {

@@ -43,6 +43,12 @@ const putDrive: Operation = {
       );
     }
     const drive = completeDrive({ ...json, path_on_host: path });
+    if (drive.is_root_device && target.draft.pmem.some((one) => one.root_device)) {
+      throw new Fault(
+        "Drive config error: Attempt to add block as a root device while the root device defined " +
+          "as a pmem device",
+      );
+    }
     const drives = withDrive(target.draft.drives, drive);
     if (drives === undefined) {
       throw new Fault("Drive config error: A root block device already exists!");

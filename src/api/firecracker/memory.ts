@@ -15,10 +15,14 @@ import { shownLimiter, toLimiter, withChange } from "./rate-limiters.js";
 
 /** The devices with this one in the place of its id's, or added; a Fault for a second root. */
 function withPmem(draft: Draft, one: Pmem): readonly Pmem[] {
-  const others = draft.pmem.filter(({ id }) => id !== one.id);
-  const hasRoot = [...others.map((other) => other.root_device)].includes(true);
-  if (one.root_device && (hasRoot || draft.drives.some((drive) => drive.is_root_device))) {
-    throw new Fault("Pmem config error: A root block device already exists!");
+  if (one.root_device && draft.drives.some((drive) => drive.is_root_device)) {
+    throw new Fault(
+      "Pmem config error: Attempt to add pmem as a root device while the root device defined as a " +
+        "block device",
+    );
+  }
+  if (one.root_device && draft.pmem.some(({ id, root_device }) => root_device && id !== one.id)) {
+    throw new Fault("Pmem config error: A root pmem device already exist");
   }
   const index = draft.pmem.findIndex(({ id }) => id === one.id);
   return index < 0 ? [...draft.pmem, one] : draft.pmem.with(index, one);
