@@ -275,6 +275,34 @@ describe("VsockSockets", () => {
     await vi.waitUntil(send, { timeout: 60_000 });
   });
 
+  it("closes the socket of a guest that closes, with all it said, while its program is stuck in a write", async () => {
+    const { socket, ports } = await connected(52);
+    let failure: NodeJS.ErrnoException | undefined;
+    socket.on("error", (error) => {
+      failure = error;
+    });
+    // The guest takes nothing, so our end is paused.
+    socket.write(Buffer.alloc(4_000_000));
+    await packet(regs.CREDIT_REQUEST);
+    const said = text(socket, /last words$/);
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    m.send({ ...ports, operation: regs.DATA, payload: Buffer.from("last words") });
+    m.send({ ...ports, operation: regs.SHUTDOWN, flags: 3 });
+    expect(await said).toBe("last words");
+    await closed;
+    expect(failure?.code).toMatch(/^(EPIPE|ECONNRESET)$/);
+  });
+
+  it("takes all that a program writes whose guest receives no more, and its end", async () => {
+    const { socket, ports } = await connected(52);
+    socket.end(Buffer.alloc(4_000_000));
+    await packet(regs.CREDIT_REQUEST);
+    m.send({ ...ports, operation: regs.SHUTDOWN, flags: regs.SHUTDOWN_RECEIVE_MASK });
+    expect((await packet(regs.SHUTDOWN)).flags).toBe(regs.SHUTDOWN_SEND_MASK);
+    m.send({ ...ports, operation: regs.DATA, payload: Buffer.from("still said") });
+    await text(socket, /still said$/);
+  });
+
   it("keeps its connections when its path vanishes", async () => {
     const { socket, ports } = await connected(52);
     rmSync(udsPath);

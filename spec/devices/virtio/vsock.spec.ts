@@ -230,6 +230,26 @@ describe("VirtioVsock closing", () => {
     expect(m.timers.size).toBe(0);
   });
 
+  it("lets a host go on, and close, whose guest receives no more", () => {
+    const m = VsockMachine.started();
+    const { end, connection, ports } = m.fromGuest();
+    expect(connection.write(new Uint8Array(200_000))).toBe(false);
+    m.got();
+    const receivesNoMore = { operation: regs.SHUTDOWN, flags: regs.SHUTDOWN_RECEIVE_MASK };
+    m.send({ ...ports, ...receivesNoMore });
+    expect(end.drained).toBe(1);
+    expect(connection.write(new Uint8Array(200_000))).toBe(true);
+    m.send({ ...ports, ...receivesNoMore });
+    expect(end.drained).toBe(1);
+    expect(m.got()).toEqual([]);
+    m.send({ ...ports, operation: regs.DATA, payload: Uint8Array.of(9) });
+    expect(end.bytes).toEqual([9]);
+    connection.close();
+    expect(m.got().map(({ operation, flags }) => [operation, flags])).toEqual([[regs.SHUTDOWN, 3]]);
+    m.send({ ...ports, operation: regs.RESET });
+    expect(end.closed).toEqual(["ended"]);
+  });
+
   it("resets a guest that does not answer the host's close in time", () => {
     const m = VsockMachine.started();
     const { end, connection } = m.fromGuest();

@@ -48,7 +48,9 @@ function join(socket: Socket, connection: () => VsockConnection | undefined): Vs
     onEnd: () => socket.end(),
     onDrain: () => socket.resume(),
     onClose: (reason) => {
-      if (reason === "ended") socket.end();
+      // What was written still goes out. Its end is not waited for: a paused socket never says it, and a program
+      // that writes hears in this way only that nobody reads.
+      if (reason === "ended") socket.destroySoon();
       else socket.destroy();
     },
   };

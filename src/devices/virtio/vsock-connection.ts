@@ -22,7 +22,7 @@ export interface VsockEnd {
   onData(bytes: Uint8Array): void;
   /** The guest sends no more. */
   onEnd(): void;
-  /** What was written has gone to the guest: more may be. */
+  /** What was written has gone to the guest, or is lost as it takes no more: more may be. */
   onDrain?(): void;
   onClose(reason: VsockCloseReason): void;
 }
@@ -106,9 +106,14 @@ export class VsockConnection {
     this.#owe(regs.RESPONSE);
   }
 
-  /** Sends bytes to the guest, in order; false: no more before `onDrain`. The bytes must not change. */
+  /**
+   * Sends bytes to the guest, in order; false: no more before `onDrain`. The bytes must not change. They are lost
+   * where the guest receives no more.
+   */
   write(bytes: Uint8Array): boolean {
     if (this.#state === "closed" || this.#endsAfterData || bytes.length === 0) return true;
+    // Nobody would ever take it, and what is to follow it would wait for ever.
+    if ((this.#guestShutdown & regs.SHUTDOWN_RECEIVE_MASK) !== 0) return true;
     this.#pending.push(bytes);
     this.#pendingBytes += bytes.length;
     this.#muxer.ready(this);
@@ -226,7 +231,7 @@ export class VsockConnection {
       if ((this.#due & (1 << operation)) !== 0) return operation;
     }
     if (this.#state !== "open") return 0;
-    if (this.#pendingBytes > 0 && (this.#guestShutdown & regs.SHUTDOWN_RECEIVE_MASK) === 0) {
+    if (this.#pendingBytes > 0) {
       if (this.#credit > 0) return regs.DATA;
       if (!this.#askedForCredit) return regs.CREDIT_REQUEST;
     }
@@ -259,12 +264,15 @@ export class VsockConnection {
     this.#sent = (this.#sent + bytes) >>> 0;
     if (this.#pendingBytes === 0) {
       this.#shutDownWhenFlushed();
-      if (this.#wantsDrain) {
-        this.#wantsDrain = false;
-        this.#end?.onDrain?.();
-      }
+      this.#drained();
     }
     return bytes;
+  }
+
+  #drained(): void {
+    if (!this.#wantsDrain) return;
+    this.#wantsDrain = false;
+    this.#end?.onDrain?.();
   }
 
   /** False: what the guest says it has taken cannot be. */
@@ -301,8 +309,12 @@ export class VsockConnection {
       this.#pendingBytes = 0;
     }
     // The guest has closed it: the answer is a reset.
-    if (this.#guestShutdown === SHUTDOWN_BOTH) this.#reset("ended");
-    else this.#shutDownWhenFlushed();
+    if (this.#guestShutdown === SHUTDOWN_BOTH) {
+      this.#reset("ended");
+      return;
+    }
+    this.#shutDownWhenFlushed();
+    if (isNew(regs.SHUTDOWN_RECEIVE_MASK)) this.#drained();
   }
 
   /** Once nothing waits, tells the guest what does not come any more. */
