@@ -1,4 +1,5 @@
 /** The verbs that ask a server: what they ask, what they print, and their statuses. */
+import { relative } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { FleetEvent, Microvm, MicrovmMetrics } from "../../src/api/client/types.js";
 import { skippedBytes } from "../../src/cli/fleet/console.js";
@@ -14,6 +15,7 @@ import {
   playedMicrovm,
   problem,
 } from "../support/played-server.js";
+import { Scratch } from "../support/tiny-guest.js";
 
 let server: PlayedServer;
 let fleet: Record<string, unknown>[];
@@ -286,6 +288,28 @@ describe("create and run -d", () => {
       drives: [{ path: "/r.img" }, { path: `${here}/d.img` }],
     });
     expect(own.config).not.toHaveProperty("kernel");
+  });
+
+  it("makes whole what a configuration file names", async () => {
+    using scratch = new Scratch();
+    const file = (name: string) => scratch.file(name, new Uint8Array(512));
+    const [kernel, initrd, disk, store] = ["vmlinux", "initrd", "disk.img", "store.img"].map(file);
+    const socket = `${scratch.path}/vsock.sock`;
+    const here = (path: string) => relative(process.cwd(), path);
+    const config = {
+      "boot-source": { kernel_image_path: here(kernel), initrd_path: here(initrd) },
+      drives: [{ drive_id: "disk", path_on_host: here(disk), is_root_device: false }],
+      pmem: [{ id: "store", path_on_host: here(store), read_only: true }],
+      vsock: { guest_cid: 3, uds_path: here(socket) },
+    };
+    const path = scratch.file("vm.json", JSON.stringify(config));
+    expect((await specOf("create", "--config-file", path)).config).toMatchObject({
+      kernel,
+      initrd,
+      drives: [{ id: "disk", path: disk }],
+      pmem: [{ id: "store", path: store, readOnly: true }],
+      vsock: { guestCid: 3, udsPath: socket },
+    });
   });
 
   it("prints the id, or the record", async () => {

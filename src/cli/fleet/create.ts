@@ -6,7 +6,7 @@
  * else is to be added to them.
  */
 import { resolve } from "node:path";
-import type { DriveConfig, MicroVmConfig } from "../../actors/config.js";
+import type { MicroVmConfig } from "../../actors/config.js";
 import type { EstaloClient } from "../../api/client/client.js";
 import type { MicrovmSpec, RestartPolicy } from "../../api/client/types.js";
 import { EstaloError } from "../../errors.js";
@@ -92,16 +92,21 @@ async function configWithGuest(client: EstaloClient, options: RunOptions): Promi
   return { ...rest, ...vsock, drives: usesDefaultSystem(options) ? drives.slice(1) : drives };
 }
 
+/** The configuration with every file's name made whole, that of the vsock device's socket too. */
 function withWholePaths(config: MicroVmConfig, whole: (path: string) => string): MicroVmConfig {
-  const { kernel, initrd, cpuTemplate, drives } = config;
+  const { kernel, initrd, cpuTemplate, drives, pmem, vsock } = config;
+  const withPath = <T extends { readonly path: string }>(one: T): T => ({
+    ...one,
+    path: whole(one.path),
+  });
   return {
     ...config,
     ...(kernel === undefined ? {} : { kernel: whole(kernel) }),
     ...(initrd === undefined ? {} : { initrd: whole(initrd) }),
     ...(typeof cpuTemplate === "string" ? { cpuTemplate: whole(cpuTemplate) } : {}),
-    ...(drives === undefined
-      ? {}
-      : { drives: drives.map((drive: DriveConfig) => ({ ...drive, path: whole(drive.path) })) }),
+    ...(drives === undefined ? {} : { drives: drives.map(withPath) }),
+    ...(pmem === undefined ? {} : { pmem: pmem.map(withPath) }),
+    ...(vsock?.udsPath === undefined ? {} : { vsock: { ...vsock, udsPath: whole(vsock.udsPath) } }),
   };
 }
 
