@@ -215,3 +215,61 @@ describe("VirtioMem", () => {
     expect(m.device.metrics.queue_event_fails).toBe(2);
   });
 });
+
+describe("VirtioMem in a snapshot", () => {
+  const region = {
+    version: 1,
+    start: START,
+    sizeBytes: 1024 * MIB,
+    blockBytes: BLOCK,
+    slotBytes: 128 * MIB,
+  };
+
+  it("records what it must offer again, and which blocks are plugged", () => {
+    const { m, send } = started(130);
+    send(PLUG, START, 3);
+    send(PLUG, START + 5 * BLOCK, 1);
+    send(PLUG, START + 127 * BLOCK, 1);
+    expect(m.device.save()).toEqual({
+      ...region,
+      requestedBytes: 130 * MIB,
+      usableBytes: 256 * MIB,
+      plugged: [
+        [0, 3],
+        [5, 1],
+        [127, 1],
+      ],
+      unplugging: undefined,
+    });
+    m.device.setRequested(1024 * MIB);
+    for (let block = 0; block < 512; block++) send(PLUG, START + block * BLOCK);
+    expect(m.device.save().plugged).toEqual([[0, 512]]);
+    send(UNPLUG_ALL);
+    expect(m.device.save()).toMatchObject({ usableBytes: 1024 * MIB, plugged: [] });
+  });
+
+  it("records what is on its way back, and who waits for it", () => {
+    const { m, ring, send } = started(512);
+    send(PLUG, START, 256);
+    m.memory.writeU16(DATA, UNPLUG);
+    m.memory.writeU64(DATA + 8, START + BLOCK);
+    m.memory.writeU16(DATA + 16, 200);
+    const answer = { address: DATA + 32, length: 10, writable: true };
+    const head = ring.add({ address: DATA, length: 24 }, answer);
+    m.kick();
+    expect(m.device.save()).toMatchObject({
+      plugged: [
+        [0, 1],
+        [65, 191],
+      ],
+      unplugging: { request: "unplug", block: 65, endBlock: 201, head },
+    });
+    m.reset();
+    expect(m.device.save().unplugging).toEqual({
+      request: "unplug",
+      block: 65,
+      endBlock: 201,
+      head: undefined,
+    });
+  });
+});

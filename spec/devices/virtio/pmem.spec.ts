@@ -160,3 +160,9 @@ describe("VirtioPmem", () => {
     expect(ring.takeUsed()).toHaveLength(1);
   });
 });
+
+describe("VirtioPmem in a snapshot", () => {
+  it("records what it must offer again", () => {
+    expect(started().m.device.save()).toEqual({ version: 1, ...OPTIONS });
+  });
+});

@@ -114,3 +114,12 @@ describe("VirtioRng", () => {
     expect(m.device.metrics.entropy_bytes).toBe(150);
   });
 });
+
+describe("VirtioRng in a snapshot", () => {
+  it("has a version, and nothing to offer again", () => {
+    const { m, ring } = started();
+    ring.add({ address: DATA, length: 5, writable: true });
+    m.kick();
+    expect(m.device.save()).toEqual({ version: 1 });
+  });
+});

@@ -1,5 +1,5 @@
 /**
- * What a memory device counts.
+ * What a memory device counts, and its record in a snapshot.
  */
 import { addLatency, type LatencyAggregate } from "./block.state.js";
 
@@ -61,4 +61,37 @@ export function countRequest(
   metrics[`${request}_count`]++;
   if (isRefused) metrics[`${request}_fails`]++;
   addLatency(metrics[`${request}_agg`], latencyUs);
+}
+
+/** A memory device in a snapshot; sizes in bytes, blocks by their number in the region. */
+export interface MemState {
+  readonly version: 1;
+  readonly start: number;
+  readonly sizeBytes: number;
+  readonly blockBytes: number;
+  readonly slotBytes: number;
+  readonly requestedBytes: number;
+  readonly usableBytes: number;
+  /** Runs of plugged blocks, in order: the first, and how many. */
+  readonly plugged: readonly (readonly [number, number])[];
+  /** Blocks on their way back to the host: the next and the end; the chain to answer, if it still waits. */
+  readonly unplugging:
+    | {
+        readonly request: MemRequest;
+        readonly block: number;
+        readonly endBlock: number;
+        readonly head: number | undefined;
+      }
+    | undefined;
+}
+
+/** Runs of ones among `blocks`: the first of each, and how many. */
+export function runsOf(blocks: Uint8Array): [number, number][] {
+  const runs: [number, number][] = [];
+  for (let first = blocks.indexOf(1); first >= 0; ) {
+    const end = blocks.indexOf(0, first);
+    runs.push([first, (end < 0 ? blocks.length : end) - first]);
+    first = end < 0 ? -1 : blocks.indexOf(1, end);
+  }
+  return runs;
 }

@@ -16,7 +16,13 @@ import { gatherReadable, scatter } from "./chain-io.js";
 import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";
 import { featureBits, hasFeature, RING_FEATURES } from "./features.js";
 import * as regs from "./mem.regs.js";
-import { countRequest, createMemMetrics, type MemRequest } from "./mem.state.js";
+import {
+  countRequest,
+  createMemMetrics,
+  type MemRequest,
+  type MemState,
+  runsOf,
+} from "./mem.state.js";
 import { DescriptorChain, type VirtQueue } from "./queue.js";
 
 /** How a memory device is made; all sizes in bytes. */
@@ -116,6 +122,25 @@ export class VirtioMem implements VirtioBack {
   }
 
   quiesce(): undefined {}
+
+  /** The device's record for a snapshot. */
+  save(): MemState {
+    const { start, sizeBytes, blockBytes, slotBytes } = this.#options;
+    const work = this.#unplugging;
+    return {
+      version: 1,
+      ...{ start, sizeBytes, blockBytes, slotBytes },
+      requestedBytes: this.requestedBytes,
+      usableBytes: this.#usableBytes,
+      plugged: runsOf(this.#plugged),
+      unplugging: work && {
+        request: work.request,
+        block: work.block,
+        endBlock: work.endBlock,
+        head: work.head,
+      },
+    };
+  }
 
   #takeAll(queue: VirtQueue): void {
     let budget = queue.size;

@@ -13,6 +13,7 @@ import { gatherReadable } from "./chain-io.js";
 import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";
 import { featureBits, RING_FEATURES } from "./features.js";
 import * as regs from "./pmem.regs.js";
+import { createPmemMetrics, type PmemState } from "./pmem.state.js";
 import { DescriptorChain, type VirtQueue } from "./queue.js";
 
 /** How a persistent memory device is made. */
@@ -25,14 +26,6 @@ export interface PmemOptions {
   readonly limiter?: RateLimiter;
 }
 
-/** Counters under the names of Firecracker's `pmem` metrics. */
-export interface PmemMetrics {
-  event_fails: number;
-  queue_event_count: number;
-  rate_limiter_throttled_events: number;
-  rate_limiter_event_count: number;
-}
-
 const QUEUE_SIZE = 256;
 const REQUEST_QUEUE = 0;
 
@@ -42,15 +35,10 @@ export class VirtioPmem implements VirtioBack {
   readonly features: FeatureBits = featureBits(RING_FEATURES);
   readonly queueSizes = [QUEUE_SIZE];
   readonly config = new Uint8Array(regs.CONFIG_BYTES);
-  readonly metrics: PmemMetrics = {
-    event_fails: 0,
-    queue_event_count: 0,
-    rate_limiter_throttled_events: 0,
-    rate_limiter_event_count: 0,
-  };
+  readonly metrics = createPmemMetrics();
 
   readonly #host: VirtioHost;
-  readonly #backend: SyncBackend;
+  readonly #options: PmemOptions;
   readonly #limiter: RateLimiter | undefined;
   readonly #chain = new DescriptorChain(QUEUE_SIZE);
   readonly #request = new Uint8Array(regs.REQUEST_BYTES);
@@ -65,7 +53,7 @@ export class VirtioPmem implements VirtioBack {
 
   constructor(host: VirtioHost, options: PmemOptions) {
     this.#host = host;
-    this.#backend = options.backend;
+    this.#options = options;
     this.#limiter = options.limiter;
     const view = new DataView(this.config.buffer);
     view.setBigUint64(regs.CONFIG_START_OFFSET, BigInt(options.start), true);
@@ -104,6 +92,12 @@ export class VirtioPmem implements VirtioBack {
     this.#host.notifyQueue(REQUEST_QUEUE);
   }
 
+  /** The device's record for a snapshot. */
+  save(): PmemState {
+    const { start, sizeBytes } = this.#options;
+    return { version: 1, start, sizeBytes };
+  }
+
   /** Takes what waits, a queue's worth at most; flushes are kept for one sync, which the first of them pays. */
   #takeAll(queue: VirtQueue): void {
     let budget = queue.size;
@@ -112,7 +106,7 @@ export class VirtioPmem implements VirtioBack {
       while (budget > 0 && queue.next(this.#chain)) {
         const isFlush = this.#isFlush();
         const isPaid = this.#count > 0 || this.#limiter === undefined;
-        if (isFlush && !isPaid && this.#limiter?.admit(this.#backend.sizeBytes) === false) {
+        if (isFlush && !isPaid && this.#limiter?.admit(this.#options.backend.sizeBytes) === false) {
           queue.undoNext();
           this.metrics.rate_limiter_throttled_events++;
           return;
@@ -169,7 +163,7 @@ export class VirtioPmem implements VirtioBack {
   #sync(): void {
     const queue = this.#queue;
     this.#syncing = new Promise((resolve) => {
-      this.#backend.sync((isDone) => {
+      this.#options.backend.sync((isDone) => {
         this.#syncing = undefined;
         // Reset meanwhile, and perhaps started again: these flushes are forgotten.
         if (queue !== undefined && queue === this.#queue) this.#finish(queue, isDone);

@@ -11,20 +11,11 @@ import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";
 import { featureBits, RING_FEATURES } from "./features.js";
 import { DescriptorChain, type VirtQueue } from "./queue.js";
 import * as regs from "./rng.regs.js";
+import { createRngMetrics, type RngState } from "./rng.state.js";
 
 const QUEUE_SIZE = 256;
 const REQUEST_QUEUE = 0;
 const SCRATCH_BYTES = 4096;
-
-/** Counters under the names of Firecracker's `entropy` metrics. */
-export interface RngMetrics {
-  entropy_event_count: number;
-  entropy_event_fails: number;
-  entropy_bytes: number;
-  host_rng_fails: number;
-  entropy_rate_limiter_throttled: number;
-  rate_limiter_event_count: number;
-}
 
 /** Back of the entropy device. */
 export class VirtioRng implements VirtioBack {
@@ -32,14 +23,7 @@ export class VirtioRng implements VirtioBack {
   readonly features = featureBits(RING_FEATURES);
   readonly queueSizes = [QUEUE_SIZE];
   readonly config = new Uint8Array(0);
-  readonly metrics: RngMetrics = {
-    entropy_event_count: 0,
-    entropy_event_fails: 0,
-    entropy_bytes: 0,
-    host_rng_fails: 0,
-    entropy_rate_limiter_throttled: 0,
-    rate_limiter_event_count: 0,
-  };
+  readonly metrics = createRngMetrics();
 
   readonly #host: VirtioHost;
   readonly #source: EntropySource;
@@ -80,6 +64,11 @@ export class VirtioRng implements VirtioBack {
   resumeThrottled(): void {
     this.metrics.rate_limiter_event_count++;
     this.#host.notifyQueue(REQUEST_QUEUE);
+  }
+
+  /** The device's record for a snapshot. */
+  save(): RngState {
+    return { version: 1 };
   }
 
   #takeAll(queue: VirtQueue): void {
