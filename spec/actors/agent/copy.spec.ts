@@ -11,7 +11,7 @@ import {
 import { join } from "node:path";
 import { Duplex } from "node:stream";
 import fc from "fast-check";
-import { afterAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { GuestAgent } from "../../../src/actors/agent/guest-agent.js";
 import {
   encodeEntry,
@@ -32,12 +32,19 @@ afterAll(() => {
 });
 
 /** An agent that answers every request with these bytes, and takes whatever it is sent. */
-function guestThatSays(bytes: Uint8Array): GuestAgent {
+const guestThatSays = (bytes: Uint8Array) => guestThatSaysAll([bytes]);
+
+/** Likewise, one piece after the other. */
+function guestThatSaysAll(pieces: Iterable<Uint8Array>): GuestAgent {
   return new GuestAgent(async () => {
-    const stream = new Duplex({ read() {}, write: (_bytes, _encoding, done) => done() });
-    stream.push(bytes);
-    stream.push(null);
-    return stream;
+    const left = pieces[Symbol.iterator]();
+    return new Duplex({
+      read() {
+        const next = left.next();
+        this.push(next.done === true ? null : next.value);
+      },
+      write: (_bytes, _encoding, done) => done(),
+    });
   });
 }
 
@@ -165,7 +172,66 @@ describe("a copy out of a hostile guest", () => {
   });
 });
 
+/** The most pieces that were put together at once while this ran. */
+async function mostPieces(work: () => Promise<void>): Promise<number> {
+  const concat = vi.spyOn(Buffer, "concat");
+  try {
+    await work();
+    return Math.max(0, ...concat.mock.calls.map(([pieces]) => pieces.length));
+  } finally {
+    concat.mockRestore();
+  }
+}
+const FEW_PIECES = 20;
+
+/** Very many frames: with nothing in them, and with a byte each. */
+const tiny = (type: number) => [
+  Buffer.concat(new Array(50_000).fill(encodeFrame(type))),
+  Buffer.concat(new Array(50_000).fill(encodeFrame(type, Buffer.from("x")))),
+];
+
+describe("files of a hostile guest", () => {
+  it("are kept in a few blocks, however small their frames", async () => {
+    const guest = guestThatSaysAll([entry("", "file"), ...tiny(FRAME.DATA), done]);
+    const pieces = await mostPieces(async () => {
+      expect(await guest.files.read("/x")).toHaveLength(50_000);
+    });
+    expect(pieces).toBeLessThan(FEW_PIECES);
+  });
+
+  it("are listed up to so many bytes of names and targets", async () => {
+    const one = entry("x".repeat(255), "symlink", "y".repeat(4095));
+    const many = Buffer.concat(new Array(1024).fill(one));
+    const list = (times: number) =>
+      guestThatSaysAll([...new Array(times).fill(many), done]).files.list("/x");
+    expect(await list(2)).toHaveLength(2048);
+    await expect(list(16)).rejects.toMatchObject({ code: "ERR_ESTALO_TOO_LARGE" });
+  });
+});
+
 describe("a program of a hostile guest", () => {
+  const exited = encodeFrame(FRAME.EXITED, Buffer.alloc(2));
+  const started = encodeFrame(FRAME.STARTED, Buffer.alloc(4));
+
+  it("has its output kept in a few blocks, however small its frames", async () => {
+    const guest = guestThatSaysAll([started, ...tiny(FRAME.STDOUT), ...tiny(FRAME.STDERR), exited]);
+    const pieces = await mostPieces(async () => {
+      const { stdout, stderr } = await guest.exec(["x"]);
+      expect([stdout.length, stderr.length]).toEqual([50_000, 50_000]);
+    });
+    expect(pieces).toBeLessThan(FEW_PIECES);
+  });
+
+  it("has its output streamed in a few pieces to who reads late, however small its frames", async () => {
+    const program = guestThatSaysAll([started, ...tiny(FRAME.STDOUT), exited]).exec(["x"]);
+    const { stdout } = program;
+    expect(await program).toMatchObject({ stdout: "", exitCode: 0 });
+    const pieces: Buffer[] = [];
+    for await (const piece of stdout) pieces.push(piece);
+    expect(Buffer.concat(pieces)).toHaveLength(50_000);
+    expect(pieces.length).toBeLessThan(FEW_PIECES);
+  });
+
   it("is a result or an error, whatever the guest says", async () => {
     const frame = fc
       .tuple(fc.constantFrom(...Object.values(FRAME)), fc.uint8Array({ maxLength: 12 }))

@@ -2,6 +2,7 @@
  * Files of the guest's, one at a time. Whole trees are in copy-in.ts and copy-out.ts.
  */
 import { EstaloError } from "../../errors.js";
+import { KeptBytes } from "../kept-bytes.js";
 import { closeOnAbort, type FileCallOptions, type OpenChannel } from "./channel.js";
 import { type CopyInOptions, type CopySummary, copyIn } from "./copy-in.js";
 import { type CopyOutOptions, copyOut } from "./copy-out.js";
@@ -34,6 +35,8 @@ const READ_BYTES_MAX = 64 * 2 ** 20;
 const MODE = 0o644;
 /** Entries of one folder that are listed at most. */
 const ENTRIES_MAX = 1_000_000;
+/** Bytes of their names, targets and numbers at most. */
+const LIST_BYTES_MAX = 64 * 2 ** 20;
 
 /**
  * The guest's files, by paths in the guest. What the guest refuses rejects with ERR_ESTALO_AGENT_FAILED, whose
@@ -67,12 +70,18 @@ export class GuestFiles {
     return info;
   }
 
-  /** What a folder has, in no order. */
+  /**
+   * What a folder has, in no order. Rejects with ERR_ESTALO_TOO_LARGE beyond 1,000,000 entries, or 64 MiB of them
+   * as the guest sends them: 42 bytes, name and target each.
+   */
   async list(path: string, options: FileCallOptions = {}): Promise<FileInfo[]> {
     const entries: FileInfo[] = [];
+    let bytes = 0;
     for await (const frame of this.#ask(FRAME.LIST, encodePath(path), options)) {
       if (frame.type !== FRAME.ENTRY) throw protocolError(`frame ${frame.type} in a folder`);
       if (entries.length === ENTRIES_MAX) throw tooLarge(path, `${ENTRIES_MAX} entries`);
+      bytes += frame.payload.length;
+      if (bytes > LIST_BYTES_MAX) throw tooLarge(path, `${LIST_BYTES_MAX} bytes of entries`);
       entries.push(decodeEntry(frame.payload));
     }
     return entries;
@@ -106,14 +115,12 @@ export class GuestFiles {
   /** A file's bytes. Rejects with ERR_ESTALO_TOO_LARGE beyond `maxBytes`. */
   async read(path: string, options: ReadOptions = {}): Promise<Buffer> {
     const { maxBytes = READ_BYTES_MAX } = options;
-    const parts: Buffer[] = [];
-    let bytes = 0;
+    const kept = new KeptBytes();
     for await (const part of this.readParts(path, options)) {
-      bytes += part.length;
-      if (bytes > maxBytes) throw tooLarge(path, `${maxBytes} bytes`);
-      parts.push(part);
+      if (kept.length + part.length > maxBytes) throw tooLarge(path, `${maxBytes} bytes`);
+      kept.append(part);
     }
-    return Buffer.concat(parts);
+    return kept.take();
   }
 
   /** Makes a file, or puts other bytes into one. */

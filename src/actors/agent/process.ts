@@ -7,6 +7,7 @@
 import { constants } from "node:os";
 import { Readable, Writable } from "node:stream";
 import { EstaloError } from "../../errors.js";
+import { KeptBytes } from "../kept-bytes.js";
 import type { AgentChannel } from "./channel.js";
 import {
   decodeExit,
@@ -54,6 +55,8 @@ export interface ExecOptions {
 }
 
 const OUTPUT_BYTES_MAX = 64 * 2 ** 20;
+/** Of a stream that is not read; the program waits then. */
+const UNREAD_BYTES_MAX = 65_536;
 const SIGNAL_STATUS = 128;
 const DEFAULT_SIZE = { rows: 24, columns: 80 };
 
@@ -64,9 +67,11 @@ const SIGNAL_NAMES = new Map(
 /** One output: kept for the result until a stream is asked for. */
 class Output {
   readonly #maxBytes: number;
-  readonly #kept: Buffer[] = [];
-  #keptBytes = 0;
+  /** For the result, or until the stream's reader wants more. */
+  readonly #kept = new KeptBytes();
   #stream: Readable | undefined;
+  /** The stream's reader has asked and got nothing yet. */
+  #isWanted = false;
   #onRead: (() => void) | undefined;
   #isOver = false;
   #failure: Error | undefined;
@@ -79,29 +84,33 @@ class Output {
   get stream(): Readable {
     if (this.#stream !== undefined) return this.#stream;
     this.#stream = new Readable({
-      read: () => this.#onRead?.(),
+      // One piece at a time: what waits is kept here, in which form the guest does not choose its pieces.
+      highWaterMark: 1,
+      read: () => {
+        this.#isWanted = true;
+        this.#give();
+      },
       destroy: (error, done) => {
         // Who does not read on does not stop the program.
+        this.#kept.take();
         this.#onRead?.();
         done(error);
       },
     });
-    for (const bytes of this.#kept.splice(0)) this.#stream.push(bytes);
     if (this.#isOver) this.#finish();
     return this.#stream;
   }
 
   /** Fulfilled when more may come. */
   async take(bytes: Buffer): Promise<void> {
-    const stream = this.#stream;
-    if (stream === undefined) {
-      const room = this.#maxBytes - this.#keptBytes;
+    if (this.#stream === undefined) {
+      const room = Math.max(0, this.#maxBytes - this.#kept.length);
       if (bytes.length > room) this.truncated = true;
-      if (room <= 0) return;
-      // A copy: what it is part of would be kept whole.
-      this.#kept.push(Buffer.from(bytes.subarray(0, room)));
-      this.#keptBytes += Math.min(room, bytes.length);
-    } else if (!stream.destroyed && !stream.push(bytes)) {
+      this.#kept.append(bytes.subarray(0, room));
+    } else if (!this.#stream.destroyed) {
+      this.#kept.append(bytes);
+      this.#give();
+      if (this.#kept.length < UNREAD_BYTES_MAX) return;
       await new Promise<void>((resolve) => {
         this.#onRead = resolve;
       });
@@ -117,14 +126,26 @@ class Output {
   }
 
   get text(): string {
-    return Buffer.concat(this.#kept).toString("utf8");
+    return this.#kept.joined.toString("utf8");
+  }
+
+  #give(): void {
+    if (!this.#isWanted || this.#kept.length === 0) return;
+    this.#isWanted = false;
+    this.#stream?.push(this.#kept.take());
+    this.#onRead?.();
   }
 
   #finish(): void {
-    if (this.#failure === undefined) this.#stream?.push(null);
+    const stream = this.#stream;
+    if (stream === undefined || stream.destroyed) return;
+    if (this.#failure === undefined) {
+      if (this.#kept.length > 0) stream.push(this.#kept.take());
+      stream.push(null);
+      return;
+    }
     // Where nobody listens for errors, the promise tells.
-    else if ((this.#stream?.listenerCount("error") ?? 0) > 0) this.#stream?.destroy(this.#failure);
-    else this.#stream?.destroy();
+    stream.destroy(stream.listenerCount("error") > 0 ? this.#failure : undefined);
   }
 }
 
