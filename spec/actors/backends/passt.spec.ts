@@ -2,6 +2,8 @@
  * The user's network against a program that plays passt (it answers each frame with itself, in pieces), and
  * against passt.
  */
+import { type ChildProcess, spawn } from "node:child_process";
+import { EventEmitter } from "node:events";
 import { chmodSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { afterAll, afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { PasstBackend, startPasst } from "../../../src/actors/backends/passt.js";
@@ -9,6 +11,12 @@ import type { FrameSegments } from "../../../src/devices/backend.js";
 import { HEADER_BYTES } from "../../../src/devices/virtio/net.regs.js";
 import { createMemory } from "../../support/fake-memory.js";
 import { Scratch } from "../../support/tiny-guest.js";
+
+// As it is, but for what a spec has it do once.
+vi.mock("node:child_process", async (original) => {
+  const actual = await original<typeof import("node:child_process")>();
+  return { ...actual, spawn: vi.fn(actual.spawn) };
+});
 
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
@@ -159,6 +167,48 @@ describe("PasstBackend", () => {
     );
     await vi.waitUntil(() => calls("dies").length > 1, { timeout: 30_000 });
     expect(errors).toEqual([]);
+  });
+
+  /** A child as Node gives it where the process has no descriptors left: without streams and process. */
+  function childWithoutDescriptors(): ChildProcess {
+    const child = Object.assign(new EventEmitter(), { kill: vi.fn() });
+    process.nextTick(() => {
+      child.emit("error", Object.assign(new Error("spawn EMFILE"), { code: "EMFILE" }));
+      child.emit("close", -24, null);
+    });
+    return child as unknown as ChildProcess;
+  }
+
+  it("tries again when the host cannot start it anew, and ends no process then", async () => {
+    const ours = started(program("later", ECHO));
+    await vi.waitUntil(() => calls("later").length === 1, { timeout: 30_000 });
+    const child = childWithoutDescriptors();
+    vi.mocked(spawn)
+      .mockImplementationOnce(() => child)
+      .mockImplementationOnce(childWithoutDescriptors)
+      .mockImplementationOnce(() => {
+        throw Object.assign(new Error("spawn ENOMEM"), { code: "ENOMEM" });
+      });
+    ours.setForwards([]);
+    ours.setForwards([]);
+    expect(child.kill).not.toHaveBeenCalled();
+    await vi.waitUntil(() => calls("later").length === 2, { timeout: 30_000 });
+    ours.sendBytes(frame(60, 1));
+    await vi.waitUntil(() => ours.receiveBytes() !== undefined, { timeout: 30_000 });
+    expect(errors).toEqual([]);
+  });
+
+  it("says so when the host cannot start it at all", async () => {
+    vi.mocked(spawn).mockImplementationOnce(childWithoutDescriptors);
+    started(program("none", ECHO));
+    await vi.waitUntil(() => errors.length > 0, { timeout: 30_000 });
+    expect(errors).toMatchObject([{ code: "ERR_ESTALO_PASST", data: { operation: "start" } }]);
+    vi.mocked(spawn).mockImplementationOnce(() => {
+      throw Object.assign(new Error("spawn ENOMEM"), { code: "ENOMEM" });
+    });
+    expect(() => started(program("none", ECHO))).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_PASST" }),
+    );
   });
 
   it("gives it the forwards, others while it runs", async () => {

@@ -80,7 +80,10 @@ export class PasstBackend implements NetBackend {
     if (socket !== undefined) this.#listen(new Socket({ fd: socket }));
   }
 
-  /** Starts passt. What it refuses comes to `onError`: the microVM has no network as configured. */
+  /**
+   * Starts passt. What it refuses comes to `onError`: the microVM has no network as configured. Raises
+   * ERR_ESTALO_PASST where the host cannot start it.
+   */
   connect({ memory, onError }: Pick<DeviceSurroundings, "memory" | "onError">): void {
     this.#memory = memory;
     this.#onError = onError;
@@ -94,7 +97,7 @@ export class PasstBackend implements NetBackend {
     if (this.#memory === undefined || this.#isClosed) return;
     this.#stop();
     this.#hasWorked = true;
-    this.#start();
+    this.#startAgain();
   }
 
   setOffloads(): void {}
@@ -156,19 +159,42 @@ export class PasstBackend implements NetBackend {
   }
 
   #start(): void {
-    const words = ["--foreground", "--stderr", ...passtWords(this.#network)];
-    const child = spawn(this.#program, words, { stdio: ["ignore", "ignore", "pipe", "pipe"] });
+    const child = this.#spawn();
     this.#child = child;
-    this.#listen(child.stdio[SOCKET_FD] as unknown as Duplex | undefined);
     let said = "";
+    child.on("error", (error) => this.#onEnd(child, startError(this.#program, error)));
+    // Not "exit": what it said is then not all read.
+    child.on("close", (status) => this.#onEnd(child, passtError(this.#program, status, said)));
+    // A child for which there were no descriptors has no streams, whatever its type says.
+    const stdio = child.stdio as ChildProcess["stdio"] | undefined;
+    this.#listen(stdio?.[SOCKET_FD] as unknown as Duplex | undefined);
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       said = (said + text).slice(-SAID_CHARACTERS);
     });
-    child.on("error", (error) =>
-      this.#onEnd(child, hostError("start", this.#program, error, "ERR_ESTALO_PASST")),
-    );
-    // Not "exit": what it said is then not all read.
-    child.on("close", (status) => this.#onEnd(child, passtError(this.#program, status, said)));
+  }
+
+  #spawn(): ChildProcess {
+    const words = ["--foreground", "--stderr", ...passtWords(this.#network)];
+    try {
+      return spawn(this.#program, words, { stdio: ["ignore", "ignore", "pipe", "pipe"] });
+    } catch (error) {
+      throw startError(this.#program, error);
+    }
+  }
+
+  /** Starts one in the place of one before: what the host cannot do now it may be able to do later. */
+  #startAgain(): void {
+    try {
+      this.#start();
+    } catch {
+      this.#startLater();
+    }
+  }
+
+  #startLater(): void {
+    this.#restart = setTimeout(() => this.#startAgain(), RESTART_MS);
+    // What waited for room is lost like all that comes until then.
+    this.onWritable?.();
   }
 
   #listen(socket: Duplex | undefined): void {
@@ -189,7 +215,7 @@ export class PasstBackend implements NetBackend {
     this.#socket?.destroy();
     this.#socket = undefined;
     child?.stderr?.destroy();
-    child?.kill("SIGKILL");
+    kill(child);
     this.#partial = new Uint8Array(0);
     this.#waiting.length = 0;
   }
@@ -201,9 +227,7 @@ export class PasstBackend implements NetBackend {
       this.#onError(error);
       return;
     }
-    this.#restart = setTimeout(() => this.#start(), RESTART_MS);
-    // What waited for room is lost like all that comes until then.
-    this.onWritable?.();
+    this.#startLater();
   }
 
   /** Where a frame can be written now; "full": later; undefined: nowhere. */
@@ -259,7 +283,7 @@ export class PasstBackend implements NetBackend {
       const length = new DataView(rest.buffer, rest.byteOffset).getUint32(0);
       if (length > FRAME_BYTES_MAX - HEADER_BYTES) {
         // The stream is out of step, for good.
-        this.#child?.kill("SIGKILL");
+        kill(this.#child);
         return;
       }
       if (rest.length < LENGTH_BYTES + length) break;
@@ -307,7 +331,7 @@ export function startPasst(network: CheckedUserNetwork, program = "passt"): numb
   closeSync(its);
   if (status === 0) return ours;
   closeSync(ours);
-  if (error !== undefined) throw hostError("start", file, error, "ERR_ESTALO_PASST");
+  if (error !== undefined) throw startError(file, error);
   throw passtError(file, status, stderr.slice(-SAID_CHARACTERS));
 }
 
@@ -348,6 +372,15 @@ function findProgram(program: string): string {
     data: { operation: "find", object: program },
     hint: "on Debian: apt-get install passt",
   });
+}
+
+/** One that could not be started has no process yet, and Node would signal process 0: all of our own group. */
+function kill(child: ChildProcess | undefined): void {
+  if (child?.pid !== undefined) child.kill("SIGKILL");
+}
+
+function startError(program: string, error: unknown): EstaloError {
+  return hostError("start", program, error, "ERR_ESTALO_PASST");
 }
 
 function passtError(program: string, status: number | null, said: string): EstaloError {
