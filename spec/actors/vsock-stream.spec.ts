@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { VsockStream, vsockError } from "../../src/actors/vsock-stream.js";
 import { VsockConnection } from "../../src/devices/virtio/vsock-connection.js";
 
@@ -15,6 +15,57 @@ describe("VsockStream", () => {
     await once(stream, "end");
     expect(stream.writable).toBe(true);
     stream.destroy();
+  });
+
+  describe("whose guest goes while the host writes", () => {
+    const goes = ["ended", "reset"] as const;
+    /** An open stream, and what nobody caught meanwhile. */
+    function opened() {
+      const uncaught: unknown[] = [];
+      const note = (error: unknown) => uncaught.push(error);
+      process.on("uncaughtException", note);
+      onTestFinished(() => void process.off("uncaughtException", note));
+      const connection = new VsockConnection(muxer, 5, 6);
+      const stream = new VsockStream(connection);
+      connection.accept(stream.end$);
+      return { stream, uncaught };
+    }
+
+    it.each(goes)("closes without ending the process where nobody listens (%s)", async (reason) => {
+      const { stream, uncaught } = opened();
+      const closed = new Promise((resolve) => stream.once("close", resolve));
+      stream.write("before");
+      stream.end$.onClose(reason);
+      stream.write("after");
+      await closed;
+      stream.write("later");
+      await new Promise(setImmediate);
+      expect(uncaught).toEqual([]);
+    });
+
+    it.each(goes)("lets its last words be answered where nobody listens (%s)", async (reason) => {
+      const { stream, uncaught } = opened();
+      const closed = new Promise((resolve) => stream.once("close", resolve));
+      stream.on("data", (bytes) => stream.write(bytes));
+      stream.on("end", () => stream.end("bye"));
+      stream.end$.onData(Buffer.from("question"));
+      stream.end$.onClose(reason);
+      await closed;
+      await new Promise(setImmediate);
+      expect(uncaught).toEqual([]);
+    });
+
+    it("tells who listens", async () => {
+      const closing = opened().stream;
+      const written = once(closing, "error");
+      closing.end$.onClose("ended");
+      closing.write("after");
+      expect((await written)[0]).toMatchObject({ code: "ERR_STREAM_WRITE_AFTER_END" });
+      const resetting = opened().stream;
+      const reset = once(resetting, "error");
+      resetting.end$.onClose("reset");
+      expect((await reset)[0]).toMatchObject({ code: "ERR_ESTALO_VSOCK" });
+    });
   });
 
   it("keeps a copy of what is written", () => {

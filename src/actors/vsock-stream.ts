@@ -14,7 +14,13 @@ import { EstaloError } from "../errors.js";
 
 type Done = (error?: Error | null) => void;
 
-/** A stream of bytes to and from a port of the guest's; half open as a socket with `allowHalfOpen`. */
+/**
+ * A stream of bytes to and from a port of the guest's; half open as a socket with `allowHalfOpen`.
+ *
+ * When the guest resets it, "error" has ERR_ESTALO_VSOCK with `data.reason`; when the guest has closed it, what is
+ * written afterwards is an "error" as after `end()`. Neither ends the process where nobody listens for errors: the
+ * stream closes.
+ */
 export class VsockStream extends Duplex {
   /** The guest's port, and the host's. */
   readonly guestPort: number;
@@ -84,10 +90,11 @@ export class VsockStream extends Duplex {
   #close(reason: VsockCloseReason): void {
     this.#isOver = true;
     this.#written();
+    // A guest can reset or close whenever it likes, also while the caller writes: where nobody listens for errors
+    // that must not end the process.
+    this.on("error", () => {});
     if (reason !== "ended") {
-      // A guest can reset whenever it likes: where nobody listens for errors that must not end the process.
-      const isHeard = this.listenerCount("error") > 0;
-      this.destroy(isHeard ? vsockError(this.guestPort, reason) : undefined);
+      this.destroy(vsockError(this.guestPort, reason));
       return;
     }
     // What was read before is still there for the reader, who then sees the end.
