@@ -129,6 +129,20 @@ describe("memoryPolicy", () => {
     expect(member.amounts.targetMib).toBe(90);
   });
 
+  it("goes back to what the owner had set after a pause", () => {
+    const member = new PlayedBalloon("a", 1000);
+    member.balloon.setTarget(40);
+    const { pass, steps } = policyOver([member], { rateMibPerS: 100, calmMs: 0 });
+    pass(3, 50);
+    member.state = "paused";
+    const before = steps.length;
+    pass(5, 50);
+    expect(steps.length).toBe(before);
+    member.state = "running";
+    pass(20, 0);
+    expect(member.amounts.targetMib).toBe(40);
+  });
+
   it("keeps to its rate however often or seldom it looks", () => {
     const [often, seldom] = [new PlayedBalloon("often", 8000), new PlayedBalloon("seldom", 8000)];
     const one = policyOver([often], { rateMibPerS: 3 });
@@ -220,5 +234,23 @@ describe("balloonsOf", () => {
     };
     const members = [...balloonsOf(fleet as never)];
     expect(members.map(({ id }) => id)).toEqual(["a", "c"]);
+  });
+
+  it("names those that are paused as well, whose own targets are to be remembered", () => {
+    const states = { a: "running", b: "paused", c: "stopped" } as Record<string, string>;
+    const { balloon } = new PlayedBalloon("", 100);
+    const fleet = {
+      list: (query: { states: string[] }) => ({
+        items: Object.keys(states)
+          .filter((id) => query.states.includes(states[id]))
+          .map((id) => ({ id })),
+      }),
+      supervisor: (id: string) => ({ state: states[id], devices: { balloon } }),
+    };
+    const members = [...balloonsOf(fleet as never)];
+    expect(members.map(({ id, state }) => [id, state])).toEqual([
+      ["a", "running"],
+      ["b", "paused"],
+    ]);
   });
 });

@@ -17,7 +17,7 @@ import type { RunningBalloon } from "./running-microvm.js";
 /** A microVM as the policy sees it; every `MicroVm` with a balloon is one. */
 export interface BalloonMember {
   readonly id: string;
-  /** Left alone unless it is "running". */
+  /** Left alone unless it is "running"; listed in other states, it is not forgotten. */
   readonly state: string;
   readonly balloon: Pick<RunningBalloon, "amounts" | "setTarget">;
 }
@@ -65,7 +65,8 @@ const CREDIT_MS = 1000;
  * Changes the balloons' targets by the pressure that comes in, and gives each change. Raises
  * ERR_ESTALO_CONFIG_INVALID.
  *
- * @param members - asked at each look for the microVMs there are
+ * @param members - asked at each look for the microVMs there are, paused ones as well: of one that is not among
+ *   them the policy forgets which target its owner had set
  *
  * @example
  * ```ts
@@ -171,7 +172,12 @@ class Balloons {
     const known = new Map<string, Known>();
     const steps: BalloonStep[] = [];
     for (const member of members) {
-      if (member.state !== "running") continue;
+      if (member.state !== "running") {
+        // What its owner had set is still what it goes back to when it runs again.
+        const before = this.#known.get(member.id);
+        if (before !== undefined) known.set(member.id, before);
+        continue;
+      }
       const { amounts } = member.balloon;
       const own = this.#knownOf(member.id, amounts.targetMib, pressure.atMs);
       known.set(member.id, own);
@@ -220,11 +226,11 @@ class Balloons {
 /** Microvms of one page of the fleet's list. */
 const PAGE_LIMIT = 1000;
 
-/** The running microVMs of a fleet that have a balloon, as they are now. */
+/** The running and paused microVMs of a fleet that have a balloon, as they are now. */
 export function* balloonsOf(fleet: Pick<Fleet, "list" | "supervisor">): Iterable<BalloonMember> {
   let after: string | undefined;
   do {
-    const query = { states: ["running"], limit: PAGE_LIMIT } as const;
+    const query = { states: ["running", "paused"], limit: PAGE_LIMIT } as const;
     const page = fleet.list(after === undefined ? query : { ...query, after });
     for (const { id } of page.items) {
       const supervisor = fleet.supervisor(id);
