@@ -15,13 +15,7 @@
 import { randomBytes } from "node:crypto";
 import { ramRegions } from "../boot/memory-map.js";
 import { prepareBoot } from "../boot/prepare-boot.js";
-import {
-  I8042_RESET,
-  PANICKED,
-  POWER_OFF,
-  REPORT_BOOTED,
-  REPORT_EXIT_STATUS,
-} from "../devices/events.js";
+import { I8042_RESET, PANICKED, POWER_OFF } from "../devices/events.js";
 import { PANICKED_MASK } from "../devices/pvpanic.regs.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import type { DiskFile } from "./backends/disk-file.js";
@@ -34,6 +28,7 @@ import { deviceHost } from "./device-host.js";
 import { exitCodeOf } from "./exit-code.js";
 import { createExitStream, type ExitStream } from "./exit-stream.js";
 import { type GivenFiles, startedWith } from "./given-files.js";
+import { GuestReport } from "./guest-report.js";
 import { EventLog } from "./inspection.js";
 import { Machine } from "./machine.js";
 import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
@@ -81,7 +76,7 @@ export class MicrovmSupervisor {
   readonly #machine: Machine;
   readonly #vcpus: VcpuGroup;
   #state: MicroVmState = "created";
-  #guestStatus: number | undefined;
+  readonly #report = new GuestReport();
   #ending = false;
   /** The last change of state that takes time: the next one waits for it. */
   #transition: Promise<void> = Promise.resolve();
@@ -300,13 +295,10 @@ export class MicrovmSupervisor {
 
   /** What the guest says about the whole machine. */
   #onSignal(event: number, value: number): void {
-    if (event === REPORT_BOOTED) {
-      this.#timings.booted();
-      this.#emit({ type: "booted" });
-    } else if (event === REPORT_EXIT_STATUS) {
-      this.#guestStatus = Math.min(value, 255);
-      this.#emit({ type: "command-exited", status: this.#guestStatus });
-    } else if (event === POWER_OFF) {
+    const report = this.#report.take(event, value);
+    if (report?.type === "booted") this.#timings.booted();
+    if (report !== undefined) this.#emit(report);
+    else if (event === POWER_OFF) {
       this.#end("poweroff");
     } else if (event === I8042_RESET) {
       this.#end("reboot");
@@ -356,9 +348,9 @@ export class MicrovmSupervisor {
     const actual = failure === undefined ? reason : "failed";
     const exit: MicroVmExit = {
       reason: actual,
-      guestStatus: this.#guestStatus,
+      guestStatus: this.#report.status,
       error: failure?.toRecord(),
-      exitCode: exitCodeOf(actual, this.#guestStatus),
+      exitCode: exitCodeOf(actual, this.#report.status),
     };
     this.#setState(actual === "failed" ? "failed" : "stopped");
     this.#emit({ type: "exited", exit });
