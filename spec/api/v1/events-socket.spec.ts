@@ -1,6 +1,6 @@
 /** Readers of events: nothing missed, nothing twice, however slow they are and wherever they begin. */
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { EventsHub } from "../../../src/api/v1/events-socket.js";
 import { FakePeer } from "../../support/fake-peer.js";
 import { PlayedJournal } from "../../support/played-fleet.js";
@@ -12,6 +12,12 @@ function hubOf(kept?: number) {
     for (let at = 0; at < count; at++) journal.emit(microvm, { type: "updated" });
   };
   return { journal, hub, emit };
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+/** Time for a reader to catch up with everything that a journal here keeps. */
+async function turns(): Promise<void> {
+  for (let count = 0; count < 50; count++) await turn();
 }
 
 /** Sequence numbers of the events a peer got, without the greeting. */
@@ -28,13 +34,50 @@ describe("EventsHub", () => {
     expect(numbers(peer)).toEqual([4, 5]);
   });
 
-  it("begins with what was missed", () => {
+  it("begins with what was missed", async () => {
     const { hub, emit } = hubOf();
     emit(600);
     const peer = new FakePeer();
     hub.open(peer, {}, 100);
     emit(1);
+    await turns();
     expect(numbers(peer)).toEqual(Array.from({ length: 501 }, (_, index) => 101 + index));
+  });
+
+  it("reads a page of the journal in a turn, for all readers together, and stays in order", async () => {
+    const { journal, hub, emit } = hubOf(10_000);
+    emit(3000);
+    const since = vi.spyOn(journal, "since");
+    const [all, none] = [new FakePeer(), new FakePeer()];
+    hub.open(all, {}, 0);
+    hub.open(none, { types: new Set(["deleted"]) }, 0);
+    expect(since).toHaveBeenCalledTimes(2);
+    for (let count = 0; count < 10; count++) {
+      since.mockClear();
+      emit(1);
+      await turn();
+      expect(since.mock.calls.length).toBeLessThanOrEqual(1);
+    }
+    journal.emit("a", { type: "deleted" });
+    await turns();
+    emit(1);
+    expect(numbers(all)).toEqual(Array.from({ length: 3012 }, (_, index) => index + 1));
+    expect(numbers(none)).toEqual([3011]);
+  });
+
+  it.each([
+    ["in the same turn", () => {}],
+    ["between two pages", turn],
+  ])("closes a reader who is too slow for a journal that forgets %s", async (_when, wait) => {
+    const { hub, emit } = hubOf(600);
+    emit(600);
+    const peer = new FakePeer();
+    hub.open(peer, {}, 0);
+    await wait();
+    emit(600);
+    await turns();
+    expect(peer.closed?.code).toBe(1013);
+    expect(hub.size).toBe(0);
   });
 
   it.each([
@@ -115,7 +158,7 @@ describe("EventsHub", () => {
     expect(journal.listenerCount).toBe(0);
   });
 
-  it("is without gap or duplicate over any drops, pauses and bursts", () => {
+  it("is without gap or duplicate over any drops, pauses and bursts", async () => {
     const steps = fc.array(
       fc.record({
         burst: fc.integer({ min: 0, max: 40 }),
@@ -124,8 +167,8 @@ describe("EventsHub", () => {
       }),
       { maxLength: 40 },
     );
-    fc.assert(
-      fc.property(steps, (doing) => {
+    await fc.assert(
+      fc.asyncProperty(steps, async (doing) => {
         const { hub, emit } = hubOf(10_000);
         const got: number[] = [];
         let peer = new FakePeer();
@@ -137,6 +180,7 @@ describe("EventsHub", () => {
         for (const { burst, room, after } of doing) {
           peer.room = room;
           emit(burst);
+          if (after !== "stay") await turn();
           take();
           peer.room = Number.POSITIVE_INFINITY;
           if (after === "drain") session.onDrain?.();
@@ -149,6 +193,7 @@ describe("EventsHub", () => {
         }
         peer.room = Number.POSITIVE_INFINITY;
         session.onDrain?.();
+        await turns();
         take();
         expect(got).toEqual(Array.from({ length: got.length }, (_, index) => index + 1));
         expect(got.length).toBe(doing.reduce((sum, { burst }) => sum + burst, 0));

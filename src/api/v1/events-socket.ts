@@ -6,7 +6,8 @@
  *
  * An event is serialised once for all who get it. A reader that is slow is left alone until it has drained,
  * then catches up from the journal; when the journal no longer has what it needs it is closed with 1013.
- * A session remembers only the sequence number it has reached.
+ * A session remembers only the sequence number it has reached. The journal is read a page in a turn of the event
+ * loop, for all readers together: a filter that lets nothing pass makes a reader of the whole journal cheap to ask for.
  */
 import type { FleetEvent } from "../../actors/fleet-messages.js";
 import type { SocketPeer, SocketSession } from "../http.js";
@@ -38,10 +39,29 @@ class EventTexts {
   }
 }
 
+/** Tasks that wait, one in each turn of the event loop. */
+class Turns {
+  readonly #waiting: (() => void)[] = [];
+
+  add(task: () => void): void {
+    if (this.#waiting.push(task) === 1) setImmediate(this.#next);
+  }
+
+  readonly #next = () => {
+    try {
+      this.#waiting[0]();
+    } finally {
+      this.#waiting.shift();
+      if (this.#waiting.length > 0) setImmediate(this.#next);
+    }
+  };
+}
+
 /** All readers of one fleet's events. */
 export class EventsHub {
   readonly #journal: Journal;
   readonly #texts = new EventTexts();
+  readonly #turns = new Turns();
   readonly #sessions = new Set<EventsSession>();
   #unsubscribe: (() => void) | undefined;
 
@@ -63,6 +83,7 @@ export class EventsHub {
       filter,
       journal: this.#journal,
       texts: this.#texts,
+      turns: this.#turns,
       reached: since ?? newest,
       onClose: () => this.#remove(session),
     });
@@ -91,6 +112,7 @@ interface SessionParts {
   readonly filter: EventFilter;
   readonly journal: Journal;
   readonly texts: EventTexts;
+  readonly turns: Turns;
   /** Everything up to this sequence number was sent, or filtered out. */
   readonly reached: number;
   readonly onClose: () => void;
@@ -101,6 +123,8 @@ class EventsSession implements SocketSession {
   #reached: number;
   /** Its queue is full: nothing is sent until it drained. */
   #isPaused = false;
+  /** It goes on with the journal in a later turn. */
+  #isCatchingUp = false;
   #isClosed = false;
 
   constructor(parts: SessionParts) {
@@ -120,21 +144,24 @@ class EventsSession implements SocketSession {
     }
   }
 
-  /** Sends what the journal has beyond `#reached`, as far as the peer takes it. */
+  /** Sends what the journal has beyond `#reached`, as far as the peer takes it: a page now, the others later. */
   catchUp(gapCode = CLOSE_TOO_SLOW, gapReason = "events are lost: this reader is too slow"): void {
-    let found = CATCH_UP_EVENTS;
-    while (found === CATCH_UP_EVENTS) {
-      const events = this.#parts.journal.since(this.#reached, CATCH_UP_EVENTS);
-      if (events === "gap") {
-        this.close(gapCode, gapReason);
-        return;
-      }
-      for (const event of events) {
-        if (this.#isPaused || this.#isClosed) return;
-        this.#send(event);
-      }
-      found = events.length;
+    if (this.#isCatchingUp) return;
+    const events = this.#parts.journal.since(this.#reached, CATCH_UP_EVENTS);
+    if (events === "gap") {
+      this.close(gapCode, gapReason);
+      return;
     }
+    for (const event of events) {
+      if (this.#isPaused || this.#isClosed) return;
+      this.#send(event);
+    }
+    if (events.length < CATCH_UP_EVENTS) return;
+    this.#isCatchingUp = true;
+    this.#parts.turns.add(() => {
+      this.#isCatchingUp = false;
+      if (!this.#isPaused && !this.#isClosed) this.catchUp();
+    });
   }
 
   onDrain(): void {
