@@ -1,4 +1,15 @@
-import { existsSync, ftruncateSync, readFileSync, writeSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+  existsSync,
+  ftruncateSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
   GUEST_PAGES,
@@ -188,6 +199,77 @@ describe("ImageFile", () => {
     open.close();
     sealed.close();
   });
+});
+
+describe("GuestMapping.reclaim around a kernel's image", () => {
+  it("gives back what lies before, below and after it, and has the image as it was", () => {
+    const regions = [{ start: 0, sizeBytes: MIB }];
+    withMapping(regions, (memory, mapping) => {
+      const file = new (native().ImageFile)(16 * PAGE_BYTES);
+      writeSync(file.fd, Buffer.alloc(16 * PAGE_BYTES, 9));
+      file.seal();
+      const [start, end] = [MIB / 4, MIB / 4 + 16 * PAGE_BYTES];
+      mapping.mapImage(file, start);
+      file.close();
+      const before = heldBytes();
+      const ranges = [
+        [0, start],
+        [start - PAGE_BYTES, start + PAGE_BYTES],
+        [start + PAGE_BYTES, end - PAGE_BYTES],
+        [end - PAGE_BYTES, end + PAGE_BYTES],
+        [end, MIB],
+        [0, MIB],
+      ];
+      for (const [from, to] of ranges) {
+        memory.fill(0, MIB, 5);
+        const bytes = to - from;
+        expect(mapping.reclaim(Float64Array.of(from), Float64Array.of(bytes), 1)).toBe(bytes);
+        const expected = Buffer.alloc(MIB, 5).fill(0, from, to);
+        expected.fill(9, Math.max(from, start), Math.max(from, start, Math.min(to, end)));
+        expect(expected.equals(memory.read(0, MIB))).toBe(true);
+      }
+      mapping.reclaim(Float64Array.of(0), Float64Array.of(MIB), 1);
+      expect(heldBytes() - before).toBeLessThan(MIB / 4);
+    });
+  });
+
+  const cc = "/usr/bin/cc";
+  it.runIf(existsSync(cc))(
+    "asks the host once for what lies on each side of it, however large (needs a C compiler)",
+    () => {
+      const folder = mkdtempSync(join(tmpdir(), "estalo-madvise-"));
+      try {
+        const [source, library] = [join(folder, "count.c"), join(folder, "count.so")];
+        writeFileSync(
+          source,
+          `#define _GNU_SOURCE
+          #include <stdio.h>
+          #include <sys/mman.h>
+          #include <sys/syscall.h>
+          #include <unistd.h>
+          static int removals;
+          int madvise(void* at, size_t bytes, int advice) {
+            removals += advice == MADV_REMOVE;
+            return syscall(SYS_madvise, at, bytes, advice);
+          }
+          __attribute__((destructor)) static void tell(void) { dprintf(1, "%d\\n", removals); }`,
+        );
+        execFileSync(cc, ["-shared", "-fPIC", source, "-o", library]);
+        const addon = new URL("../../dist/estalo.node", import.meta.url).pathname;
+        const program = `const { GuestMapping, ImageFile } = require(${JSON.stringify(addon)});
+          const mapping = new GuestMapping([{ start: 0, sizeBytes: ${64 * MIB} }]);
+          const image = new ImageFile(${64 * PAGE_BYTES});
+          image.seal();
+          mapping.mapImage(image, ${MIB});
+          mapping.reclaim(Float64Array.of(0), Float64Array.of(${64 * MIB}), 1);`;
+        const env = { ...process.env, LD_PRELOAD: library };
+        const said = execFileSync(process.execPath, ["-e", program], { env, encoding: "utf8" });
+        expect(said).toBe("2\n");
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    },
+  );
 });
 
 describe("huge pages of guest memory", () => {

@@ -1,6 +1,7 @@
 /* Guest memory; see guest_memory.h. */
 #include "guest_memory.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <sys/mman.h>
@@ -116,7 +117,7 @@ bool GuestMapping::DiscardBlocks(uint64_t gpa, uint64_t size_bytes) {
     errno = EINVAL;
     return false;
   }
-  return size_bytes == 0 || GiveBack(base_ + gpa, size_bytes);
+  return size_bytes == 0 || GiveBack(gpa, gpa + size_bytes);
 }
 
 bool GuestMapping::MapImage(int fd, uint64_t size_bytes, uint64_t gpa) {
@@ -131,6 +132,7 @@ bool GuestMapping::MapImage(int fd, uint64_t size_bytes, uint64_t gpa) {
   }
   madvise(at, size_bytes, MADV_DONTDUMP);
   madvise(at, size_bytes, MADV_DONTFORK);
+  images_.push_back({gpa, gpa + size_bytes});
   return true;
 }
 
@@ -151,17 +153,28 @@ bool GuestMapping::Reclaim(uint64_t gpa, uint64_t size_bytes) {
   uint64_t grain = pages_ == GuestPages::kReserved ? kHugePageBytes : kPageBytes;
   uint64_t start = AlignUp(gpa, grain);
   uint64_t end = (gpa + size_bytes) / grain * grain;
-  return start >= end || GiveBack(base_ + start, end - start);
+  return start >= end || GiveBack(start, end);
 }
 
-bool GuestMapping::GiveBack(uint8_t* at, uint64_t size_bytes) {
-  if (pages_ != GuestPages::kDefault) return madvise(at, size_bytes, MADV_DONTNEED) == 0;
-  if (madvise(at, size_bytes, MADV_REMOVE) == 0) return true;
-  if (errno != EINVAL && errno != EACCES) return false;
-  // A kernel's image is mapped privately over a part of it: there is no hole to be made in that.
-  for (uint64_t done = 0; done < size_bytes; done += kPageBytes) {
-    if (madvise(at + done, kPageBytes, MADV_REMOVE) == 0) continue;
-    if (madvise(at + done, kPageBytes, MADV_DONTNEED) < 0) return false;
+bool GuestMapping::GiveBack(uint64_t start, uint64_t end) {
+  if (pages_ != GuestPages::kDefault) {
+    return madvise(base_ + start, end - start, MADV_DONTNEED) == 0;
+  }
+  for (uint64_t at = start; at < end;) {
+    // Up to where a kernel's image begins or ends, which is mapped privately: there is no hole to
+    // be made in that.
+    uint64_t stop = end;
+    int advice = MADV_REMOVE;
+    for (const Image& image : images_) {
+      if (at < image.start) {
+        stop = std::min(stop, image.start);
+      } else if (at < image.end) {
+        stop = std::min(stop, image.end);
+        advice = MADV_DONTNEED;
+      }
+    }
+    if (madvise(base_ + at, stop - at, advice) < 0) return false;
+    at = stop;
   }
   return true;
 }

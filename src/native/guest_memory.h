@@ -81,7 +81,14 @@ public:
 private:
   GuestMapping(std::vector<Region> regions, GuestPages pages, void* reserved,
                uint64_t reserved_bytes);
-  bool GiveBack(uint8_t* at, uint64_t size_bytes);
+  /* Where MapImage has put a file, guest-physical. */
+  struct Image {
+    uint64_t start;
+    uint64_t end;
+  };
+
+  /* A call for each part between and below images: a guest chooses the range. */
+  bool GiveBack(uint64_t start, uint64_t end);
   /* The pluggable region, when the range is whole blocks in it; else null. */
   const Region* Blocks(uint64_t gpa, uint64_t size_bytes) const;
   bool IsPlugged(const Region& region, uint64_t gpa, uint64_t size_bytes) const;
@@ -94,6 +101,7 @@ private:
   uint8_t* base_;
   uint64_t end_;
   bool discarded_ = false;
+  std::vector<Image> images_;
   /* One for each block of the pluggable region. */
   std::vector<bool> plugged_;
 };
