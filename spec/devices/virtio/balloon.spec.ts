@@ -12,12 +12,18 @@ import { VirtioMachine } from "../../support/virtio-machine.js";
 
 const PAGE = regs.PAGE_BYTES;
 const DATA = 512 * KIB;
+/** As the device has it: what it does in one turn. */
+const TURN_WORK = 1024;
 
 class BalloonMachine extends VirtioMachine<VirtioBalloon> {
   readonly reclaimed: [start: number, bytes: number][];
   readonly rings: RingDriver[] = [];
 
-  constructor(options: Partial<BalloonOptions> = {}, refused: readonly number[] = []) {
+  constructor(
+    options: Partial<BalloonOptions> = {},
+    refused: readonly number[] = [],
+    memoryBytes = MIB,
+  ) {
     const reclaimed: [number, number][] = [];
     const reclaim = (starts: Float64Array, lengths: Float64Array, count: number): number => {
       let freed = 0;
@@ -28,7 +34,7 @@ class BalloonMachine extends VirtioMachine<VirtioBalloon> {
       return freed;
     };
     super(
-      createMemory(MIB),
+      createMemory(memoryBytes),
       (host) =>
         new VirtioBalloon(host, {
           reclaimer: { reclaim },
@@ -202,7 +208,104 @@ describe("VirtioBalloon", () => {
     expect(m.device.hinting.hostCommand).toBe(regs.HINT_DONE);
   });
 
-  it("forgets its driver at a reset", () => {
+  it("takes a thousand pages in one turn, also of a large chain, and each page of all of them", () => {
+    const m = new BalloonMachine();
+    const pages = 5000;
+    // No two of them make a range.
+    m.give(0, ...Array.from({ length: pages }, (_, index) => 128 + 2 * (index % 64)));
+    expect(m.reclaimed).toHaveLength(TURN_WORK - 1);
+    expect(m.rings[0].takeUsed()).toEqual([]);
+    m.runDeferred(1);
+    void m.transport.quiesce();
+    m.runDeferred();
+    m.transport.resume();
+    m.runDeferred();
+    expect(m.rings[0].takeUsed()).toHaveLength(1);
+    expect(m.reclaimed.map(([start]) => start / PAGE)).toEqual(
+      Array.from({ length: pages }, (_, index) => 128 + 2 * (index % 64)),
+    );
+    expect(m.device.metrics).toMatchObject({ inflate_count: 1, event_fails: 0 });
+    expect(m.faults).toEqual([]);
+  });
+
+  it("takes as many pages in one turn where many chains name them", () => {
+    const m = new BalloonMachine();
+    for (let index = 0; index < 64; index++) m.memory.writeU32(DATA + 4 * index, 128 + 2 * index);
+    const chains = 200;
+    for (let chain = 0; chain < chains; chain++) m.rings[0].add({ address: DATA, length: 4 * 64 });
+    m.kick(0);
+    expect(m.reclaimed.length).toBeLessThanOrEqual(TURN_WORK);
+    m.runDeferred();
+    expect(m.reclaimed).toHaveLength(chains * 64);
+    expect(m.rings[0].takeUsed()).toHaveLength(chains);
+    expect(m.device.metrics.inflate_count).toBe(chains);
+  });
+
+  it("takes some megabytes of free memory in one turn, without a cut through a huge page", () => {
+    const m = new BalloonMachine({}, [], 256 * MIB);
+    const all = { address: MIB, length: 255 * MIB, writable: true };
+    m.rings[4].add(all, { address: 3 * MIB, length: 16 * KIB, writable: true });
+    m.kick(4);
+    for (let turn = 1; m.device.metrics.free_page_report_count === 0; turn++) {
+      const taken = m.reclaimed.reduce((sum, [, bytes]) => sum + bytes, 0);
+      expect(taken).toBeGreaterThan(0);
+      expect(taken).toBeLessThanOrEqual(turn * 34 * MIB);
+      expect(m.rings[4].takeUsed()).toEqual([]);
+      m.runDeferred(1);
+    }
+    expect(m.rings[4].takeUsed()).toHaveLength(1);
+    expect(m.reclaimed.length).toBeGreaterThan(4);
+    expect(m.reclaimed.at(-1)).toEqual([3 * MIB, 16 * KIB]);
+    let at = MIB;
+    for (const [start, bytes] of m.reclaimed.slice(0, -1)) {
+      expect(start).toBe(at);
+      at += bytes;
+      expect(at % (2 * MIB)).toBe(0);
+    }
+    expect(at).toBe(256 * MIB);
+    expect(m.device.metrics).toMatchObject({
+      free_page_report_count: 1,
+      free_page_report_freed: 255 * MIB + 16 * KIB,
+      free_page_report_fails: 0,
+    });
+  });
+
+  it("takes no more of a run of hints that ends between two turns, and hears its command once", () => {
+    const m = new BalloonMachine({}, [], 256 * MIB);
+    m.device.startHinting(true);
+    const command = m.config(regs.CONFIG_HINT_COMMAND_OFFSET);
+    m.memory.writeU32(DATA, command);
+    const lend = () =>
+      m.rings[3].add(
+        { address: DATA, length: 4 },
+        { address: 2 * MIB, length: 254 * MIB, writable: true },
+      );
+    lend();
+    m.kick(3);
+    expect(m.rings[3].takeUsed()).toEqual([]);
+    m.device.stopHinting();
+    const before = m.reclaimed.length;
+    m.runDeferred();
+    expect(m.rings[3].takeUsed()).toHaveLength(1);
+    expect(m.reclaimed).toHaveLength(before);
+    expect(m.device.metrics.free_page_hint_count).toBe(1);
+  });
+
+  it("forgets its driver at a reset, a chain that was taken in part as well", () => {
+    const m = new BalloonMachine();
+    m.give(0, ...Array.from({ length: 5000 }, (_, index) => 128 + 2 * (index % 64)));
+    m.reset();
+    m.reclaimed.length = 0;
+    m.negotiate();
+    const ring = new RingDriver(m.memory, { eventIdx: true });
+    m.setUpQueue(0, ring);
+    m.driverOk();
+    m.rings[0] = ring;
+    m.give(0, 200, 201);
+    expect(m.reclaimed).toEqual([[200 * PAGE, 2 * PAGE]]);
+  });
+
+  it("forgets what its driver told at a reset", () => {
     const m = new BalloonMachine();
     m.write(transport.CONFIG_OFFSET + regs.CONFIG_ACTUAL_OFFSET, 60);
     m.reset();

@@ -7,8 +7,11 @@
  *     hint      free pages while a run lasts ─▶ reclaimed      report   free pages, at any time ─▶ reclaimed
  *
  * Queues after the second exist when their feature is offered, and are numbered without gaps, as drivers do.
+ * Giving pages back takes the host time: a turn takes what TURN_WORK allows, of a large chain a part, which goes
+ * back into its queue and is taken on from there in the next turn.
  * Specification: VirtIO 1.2 § 5.5.
  */
+import { KIB, MIB } from "../../units.js";
 import type { PageReclaimer } from "../backend.js";
 import * as regs from "./balloon.regs.js";
 import { type BalloonState, createBalloonMetrics } from "./balloon.state.js";
@@ -36,6 +39,11 @@ const QUEUE_SIZE = 256;
 /** Pages in one buffer, and statistics: more is not looked at. */
 const PAGES_MAX = 65_536;
 const STATISTICS_MAX = 64;
+/** Work of one turn: 1 for each descriptor, page number and piece of free memory, and for so many bytes in a piece. */
+const TURN_WORK = 1024;
+const BYTES_OF_WORK = 32 * KIB;
+/** Pieces end at multiples of this, and no huge page lies in two. */
+const PIECE_BYTES = 2 * MIB;
 
 type QueueUse = "inflate" | "deflate" | "stats" | "hint" | "report";
 
@@ -59,7 +67,11 @@ export class VirtioBalloon implements VirtioBack {
   readonly #ranges: PageRanges;
   readonly #chain = new DescriptorChain(QUEUE_SIZE);
   readonly #view = new DataView(this.config.buffer);
-  readonly #pages = new Uint8Array(PAGES_MAX * regs.PAGE_NUMBER_BYTES);
+  readonly #pages = new Uint8Array(TURN_WORK * regs.PAGE_NUMBER_BYTES);
+  /** Of each queue's next chain: bytes of its buffers that earlier turns have taken. */
+  readonly #done: number[];
+  /** Work that is left in this turn. */
+  #work = 0;
   #queues: readonly (VirtQueue | undefined)[] = [];
   /** Head of the statistics buffer that we keep. */
   #statsHead: number | undefined;
@@ -85,6 +97,7 @@ export class VirtioBalloon implements VirtioBack {
     add(options.hasReporting, regs.FEATURE_PAGE_REPORTING_BIT, "report");
     this.features = featureBits(bits);
     this.#uses = uses;
+    this.#done = uses.map(() => 0);
     this.queueSizes = uses.map(() => QUEUE_SIZE);
     this.#view.setUint32(regs.CONFIG_TARGET_OFFSET, options.targetPages, true);
   }
@@ -127,6 +140,7 @@ export class VirtioBalloon implements VirtioBack {
 
   reset(): undefined {
     this.#queues = [];
+    this.#done.fill(0);
     this.#statsHead = undefined;
     this.#guestCommand = undefined;
     this.#view.setUint32(regs.CONFIG_ACTUAL_OFFSET, 0, true);
@@ -181,52 +195,80 @@ export class VirtioBalloon implements VirtioBack {
     this.#host.updateConfig(this.config);
   }
 
-  /** Takes what the driver offers, a queue's worth in one turn. */
+  /** Takes what the driver offers, as much as one turn may. */
   #takePages(queue: VirtQueue, queueIndex: number, use: QueueUse): void {
-    let budget = queue.size;
+    const chain = this.#chain;
+    this.#work = TURN_WORK;
     do {
       queue.disableNotifications();
-      while (budget > 0 && queue.next(this.#chain)) {
-        budget--;
-        if (use === "inflate") this.#inflate();
-        else if (use === "deflate") this.metrics.deflate_count++;
-        else this.#takeFree(use);
-        queue.addUsed(this.#chain.head, 0);
+      while (this.#work > 0 && queue.next(chain)) {
+        this.#work -= chain.count;
+        if (this.#work <= 0 || !this.#take(queueIndex, use)) queue.undoNext();
+        else queue.addUsed(chain.head, 0);
       }
-      if (budget === 0) {
+      if (this.#work <= 0) {
         this.#host.deferQueue(queueIndex);
         return;
       }
     } while (queue.enableNotifications());
   }
 
-  /** The driver gives single pages, by their numbers. */
-  #inflate(): void {
+  /** Takes the chain from where the last turn stopped; false: this turn's work ended before the chain did. */
+  #take(queueIndex: number, use: QueueUse): boolean {
+    if (use === "deflate") {
+      this.metrics.deflate_count++;
+      return true;
+    }
+    const done = this.#done[queueIndex];
+    const taken = use === "inflate" ? this.#inflate(done) : this.#takeFree(use, done);
+    this.#done[queueIndex] = taken ?? 0;
+    return taken === undefined;
+  }
+
+  /** The driver gives single pages, by their numbers: returns where in them the turn ended, if not with them. */
+  #inflate(done: number): number | undefined {
     const chain = this.#chain;
-    const readable = { first: 0, end: chain.firstWritable, skip: 0 };
-    const bytes = gather(this.#host.memory, chain, readable, this.#pages, this.#pages.length);
+    const end = Math.min(chain.readableBytes, PAGES_MAX * regs.PAGE_NUMBER_BYTES);
+    const most = Math.max(0, Math.min(end - done, this.#work * regs.PAGE_NUMBER_BYTES));
+    const readable = { first: 0, end: chain.firstWritable, skip: done };
+    const bytes = gather(this.#host.memory, chain, readable, this.#pages, most);
     const view = new DataView(this.#pages.buffer, 0, bytes);
-    this.metrics.inflate_count++;
-    if (bytes % regs.PAGE_NUMBER_BYTES !== 0) this.metrics.event_fails++;
     for (let at = 0; at + regs.PAGE_NUMBER_BYTES <= bytes; at += regs.PAGE_NUMBER_BYTES) {
       this.#ranges.add(view.getUint32(at, true) * regs.PAGE_BYTES, regs.PAGE_BYTES);
     }
+    this.#work -= Math.ceil(bytes / regs.PAGE_NUMBER_BYTES);
+    if (done + bytes < end) return done + bytes;
+    this.metrics.inflate_count++;
+    if (end % regs.PAGE_NUMBER_BYTES !== 0) this.metrics.event_fails++;
+    return undefined;
   }
 
-  /** The driver lends free memory: what it points at may be dropped. A hint's number comes the other way. */
-  #takeFree(use: QueueUse): void {
+  /**
+   * The driver lends free memory: what it points at may be dropped. A hint's number comes the other way. Returns
+   * where in it the turn ended, if not with it.
+   */
+  #takeFree(use: QueueUse, done: number): number | undefined {
     const chain = this.#chain;
-    if (use === "hint") {
-      this.metrics.free_page_hint_count++;
-      if (chain.readableBytes > 0) this.#takeHintCommand();
-      // Of a run that is over: the guest may be using these pages already.
-      if (this.#guestCommand !== this.#hostCommand) return;
-    } else {
-      this.metrics.free_page_report_count++;
+    const isHint = use === "hint";
+    if (isHint && done === 0 && chain.readableBytes > 0) this.#takeHintCommand();
+    // Of a run that is over: the guest may be using these pages already.
+    const isOver = isHint && this.#guestCommand !== this.#hostCommand;
+    let start = 0;
+    for (let index = chain.firstWritable; index < chain.count && !isOver; index++) {
+      const end = start + chain.lengths[index];
+      for (let at = Math.max(start, done); at < end; ) {
+        if (this.#work <= 0) return at;
+        const address = chain.addresses[index] + at - start;
+        const bytes = Math.min(end - at, PIECE_BYTES - (address % PIECE_BYTES));
+        this.#ranges.add(address, bytes);
+        this.#work -= 1 + Math.floor(bytes / BYTES_OF_WORK);
+        at += bytes;
+      }
+      start = end;
     }
-    for (let index = chain.firstWritable; index < chain.count; index++) {
-      this.#ranges.add(chain.addresses[index], chain.lengths[index]);
-    }
+    if (isHint) this.metrics.free_page_hint_count++;
+    else this.metrics.free_page_report_count++;
+    return undefined;
   }
 
   #takeHintCommand(): void {
