@@ -278,6 +278,27 @@ describe("DeviceBoard", () => {
     expect(bench.fatal[0]).toMatch(/^entropy: RangeError: broken/);
   });
 
+  it("resets a device that fails when its host has it look at its queue, and throws nothing there", () => {
+    let host: VirtioHost | undefined;
+    let isBroken = false;
+    const processQueue = () => {
+      if (isBroken) throw new RangeError("broken");
+    };
+    const create = (its: VirtioHost) => {
+      host = its;
+      return Object.assign(rng("entropy").create(its), { processQueue });
+    };
+    const bench = createBench([{ name: "entropy", create }]);
+    bench.driver(FIRST_VIRTIO, 4096);
+    bench.board.drain();
+    isBroken = true;
+    expect(() => host?.notifyQueue(0)).not.toThrow();
+    expect(bench.failures).toEqual(["entropy: ERR_ESTALO_DEVICE_FAILED"]);
+    expect(bench.needsReset).toHaveLength(1);
+    expect(bench.front(FIRST_VIRTIO).read(mmio.STATUS_OFFSET, 4)).toBe(15 | 64);
+    expect(bench.fatal).toEqual([]);
+  });
+
   it("forgives a device that fails again after a long time", async () => {
     const bench = createBench([broken("entropy")]);
     const now = vi.spyOn(performance, "now");

@@ -18,9 +18,10 @@ export class VirtioMachine<Device extends VirtioBack> {
   /** Reasons given to `onNeedsReset`. */
   readonly faults: string[] = [];
   onNeedsReset: (reason: string) => void = (reason) => this.faults.push(reason);
-  /** What the device's code failed with outside of any call. */
-  readonly failures: unknown[] = [];
-  onFailed: (error: unknown) => void = (error) => this.failures.push(error);
+  /** What the device's code failed with; thrown unless somebody takes it. */
+  onFailed: (error: unknown) => void = (error) => {
+    throw error;
+  };
   /** Tasks that asked for their turn later. */
   readonly deferred: (() => void)[] = [];
 

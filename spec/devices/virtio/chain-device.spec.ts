@@ -189,11 +189,13 @@ describe("ChainDevice that fails", () => {
     const { m, ring, log } = started({
       onChain: async () => Promise.reject(new Error("late bug")),
     });
+    const failures: unknown[] = [];
+    m.onFailed = (error) => failures.push(error);
     ring.add(writable(4));
     ring.add(writable(4));
     m.kick();
     await new Promise((resolve) => setImmediate(resolve));
-    expect(m.failures).toEqual([expect.objectContaining({ message: "late bug" })]);
+    expect(failures).toEqual([expect.objectContaining({ message: "late bug" })]);
     expect(m.device.metrics.failures).toBe(2);
     await m.transport.fail("late bug");
     expect(log).toEqual(["active true", "reset false"]);

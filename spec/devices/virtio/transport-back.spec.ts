@@ -171,18 +171,46 @@ describe("TransportBack facing faults", () => {
     expect(m.device.calls).toEqual([]);
   });
 
-  it("lets the device's own errors through, and fails the device on request", async () => {
+  it("tells of the device's own errors, whoever had it look at its queue, and fails it on request", async () => {
     const m = machine();
     m.start(undefined, { size: 16 });
+    const failures: unknown[] = [];
+    m.onFailed = (error) => failures.push((error as Error).message);
     m.device.onProcess = () => {
       throw new TypeError("our mistake");
     };
-    expect(() => m.kick()).toThrow("our mistake");
+    m.kick();
+    m.device.host.notifyQueue(0);
+    m.device.host.deferQueue(0);
+    m.runDeferred();
+    void m.transport.quiesce();
+    m.transport.resume();
+    expect(failures).toEqual(new Array(4).fill("our mistake"));
     expect(m.faults).toEqual([]);
     await m.transport.fail("our mistake");
     expect(m.faults).toEqual(["our mistake"]);
     expect(m.device.calls).toContain("reset");
     expect(statusOf(m) & regs.STATUS_NEEDS_RESET_MASK).not.toBe(0);
+  });
+
+  it("fails a device that calls itself when all of its code is left", () => {
+    const m = machine();
+    m.start(undefined, { size: 16 });
+    const log: string[] = [];
+    m.onFailed = (error) => log.push((error as Error).message);
+    let depth = 0;
+    m.device.onProcess = () => {
+      if (depth++ > 0) throw new TypeError("our mistake");
+      try {
+        m.device.host.notifyQueue(0);
+      } finally {
+        log.push("left");
+      }
+    };
+    m.kick();
+    expect(log).toEqual(["left", "our mistake"]);
+    m.kick();
+    expect(log).toEqual(["left", "our mistake", "our mistake"]);
   });
 });
 

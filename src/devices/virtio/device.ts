@@ -27,7 +27,8 @@ export interface VirtioHost {
   /**
    * Has `processQueue` called now, as if the driver had rung: for a device that left chains in its
    * queue and can take them again. Dropped during a pause and while no driver is ready, as
-   * doorbells are.
+   * doorbells are. Raises nothing, unless called by `processQueue` or `activate`: what the device throws is
+   * its failure.
    */
   notifyQueue(queueIndex: number): void;
   /** As `notifyQueue`, but after other devices had their turn: for a driver that keeps one busy. */
@@ -70,7 +71,7 @@ export interface VirtioBack {
   /**
    * The driver rang (or a pause ended): take what is available. Never called before `activate`,
    * during a pause or for a queue that is not set up. A guest's fault may be thrown: it ends in
-   * `needsReset`.
+   * `needsReset`; anything else that is thrown fails the device.
    */
   processQueue(queueIndex: number): void;
   /** The driver wrote to configuration space. Absent where the device has no writable field. */

@@ -28,7 +28,7 @@ export interface TransportWiring {
    * stream.
    */
   onNeedsReset(reason: string): void;
-  /** The device's code failed outside of any call. */
+  /** The device's code failed, in a call or outside of any; none of it is on the stack. */
   onFailed(error: unknown): void;
   /** Runs `task` after other work that is ready (setImmediate): no driver may occupy the thread. */
   defer(task: () => void): void;
@@ -52,6 +52,8 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
   #phase: "idle" | "active" | "broken" | "resetting" = "idle";
   #paused = false;
   #configPending = false;
+  /** Device code is on the stack. */
+  #isRunning = false;
   #queues: (VirtQueue | undefined)[] = [];
 
   /**
@@ -267,13 +269,22 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
     this.device.configWritten?.(offset, sizeBytes, value);
   }
 
-  /** Runs device code; a guest's fault breaks this device only, anything else is for the actor. */
+  /**
+   * Runs device code; a guest's fault breaks this device only, anything else is told to the wiring: whoever had
+   * a queue looked at, a timer for example, hears of neither.
+   */
   #guarded(action: () => void): void {
+    const isOutermost = !this.#isRunning;
+    this.#isRunning = true;
     try {
       action();
     } catch (error) {
-      if (!isEstaloError(error) || error.family !== "guest") throw error;
-      this.needsReset(error.message);
+      if (isEstaloError(error) && error.family === "guest") this.needsReset(error.message);
+      // A device that is called by itself fails as a whole.
+      else if (isOutermost) this.#wiring.onFailed(error);
+      else throw error;
+    } finally {
+      if (isOutermost) this.#isRunning = false;
     }
   }
 }
