@@ -275,6 +275,21 @@ describe("TransportBack pausing", () => {
     expect(m.device.calls).toEqual(["process 0", "quiesce"]);
   });
 
+  it("has a busy queue's next turn once, however often its driver rings", () => {
+    const m = machine();
+    m.start(undefined, { size: 16 });
+    m.device.onProcess = (queueIndex) => m.device.host.deferQueue(queueIndex);
+    for (let ring = 0; ring < 5; ring++) m.kick();
+    m.device.host.deferQueue(1);
+    expect(m.deferred).toHaveLength(2);
+    m.device.onProcess = () => {};
+    m.device.calls.splice(0);
+    m.runDeferred();
+    expect(m.device.calls).toEqual(["process 0"]);
+    m.device.host.deferQueue(0);
+    expect(m.deferred).toHaveLength(1);
+  });
+
   it("comes up from a snapshot where its queues stood", () => {
     const m = machine();
     const ring = m.start(undefined, { size: 16 });

@@ -31,7 +31,7 @@ export interface VirtioHost {
    * its failure.
    */
   notifyQueue(queueIndex: number): void;
-  /** As `notifyQueue`, but after other devices had their turn: for a driver that keeps one busy. */
+  /** As `notifyQueue`, once and after other devices had their turn: for a driver that keeps one busy. */
   deferQueue(queueIndex: number): void;
   /** Replaces the device's configuration space, bumps its generation, ISR bit 1, then the line. */
   updateConfig(bytes: Uint8Array): void;

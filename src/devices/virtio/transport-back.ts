@@ -54,6 +54,8 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
   #configPending = false;
   /** Device code is on the stack. */
   #isRunning = false;
+  /** Queues that have their turn later. */
+  readonly #deferred = new Set<number>();
   #queues: (VirtQueue | undefined)[] = [];
 
   /**
@@ -132,7 +134,13 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
   }
 
   deferQueue(queueIndex: number): void {
-    this.#wiring.defer(() => this.notifyQueue(queueIndex));
+    // Once: a driver that rings for a busy queue would have one more of its turns each time.
+    if (this.#deferred.has(queueIndex)) return;
+    this.#deferred.add(queueIndex);
+    this.#wiring.defer(() => {
+      this.#deferred.delete(queueIndex);
+      this.notifyQueue(queueIndex);
+    });
   }
 
   updateConfig(bytes: Uint8Array): void {
