@@ -206,8 +206,9 @@ Napi::Value Tap::Receive(const Napi::CallbackInfo& info) {
       if (!mergeable) break;
     }
     if (last == chain) {
-      ThrowBug(info.Env(), "a buffer lies outside guest memory, or has too many segments");
-      return {};
+      // The guest may have unplugged what it lies in: its mistake, for the caller to name.
+      IsLost(EFAULT);
+      break;
     }
     segments_.push_back({overflow_.data(), overflow_.size()});
     ssize_t got = readv(fd_.get(), segments_.data(), static_cast<int>(segments_.size()));

@@ -22,6 +22,8 @@ const LOST = 0;
 const ERRNO = 1;
 /** The interface has been removed: errno of every call from then on. */
 const EBADFD = 77;
+/** A buffer lies outside guest memory: only the addon says so, whose memory is never taken away. */
+const EFAULT = 14;
 
 /** What is wrong, by errno, in the words of who set the interface up. */
 const HINTS: Readonly<Record<string, string>> = {
@@ -175,8 +177,14 @@ export class TapBackend implements NetBackend {
     this.#tap.close();
   }
 
-  /** Raises ERR_ESTALO_TAP, once, when the interface is found to be gone: its device fails, others go on. */
+  /**
+   * Raises ERR_ESTALO_TAP, once, when the interface is found to be gone: its device fails, others go on. Raises
+   * ERR_ESTALO_GUEST_FAULT for a buffer outside guest memory: one that was inside when the guest offered it.
+   */
   #countReceiveErrors(): void {
+    if (this.#status[ERRNO] === EFAULT) {
+      throw new EstaloError("ERR_ESTALO_GUEST_FAULT", "a receive buffer lies outside guest memory");
+    }
     if (this.#status[ERRNO] === EBADFD) {
       this.#isGone = true;
       throw new EstaloError("ERR_ESTALO_TAP", `read tap ${this.#name}: EBADFD`, {
