@@ -172,6 +172,62 @@ describe("VirtioNet transmitting", () => {
     expect(m.transmit.takeUsed()).toHaveLength(3);
   });
 
+  it.each<[string, (m: NetMachine) => Uint8Array]>([
+    ["is malformed", () => frame(25)],
+    [
+      "a detour takes",
+      (m) => {
+        m.device.addDetour({ transmit: (start) => (start[20] === 7 ? "charged" : false) });
+        const taken = frame(60, 9);
+        taken[HEADER_BYTES + 20] = 7;
+        return taken;
+      },
+    ],
+    [
+      "is lost without a link",
+      (m) => {
+        m.device.setLink(false);
+        return frame(60, 9);
+      },
+    ],
+  ])("keeps the order of frames that wait and one that %s, for a pause as well", (_what, make) => {
+    // Each frame is admitted once.
+    const ops = { size: 3, refillTimeMs: 1_000_000 };
+    const m = NetMachine.started({ transmitLimiter: new RateLimiter({ ops }, () => 0) });
+    const heads: number[] = [];
+    const offer = (bytes: Uint8Array) => {
+      heads.push(m.offer(bytes, DATA + heads.length * 128));
+      m.kick(TRANSMIT_QUEUE);
+    };
+    m.backend.room = 0;
+    offer(frame(60, 1));
+    offer(frame(60, 2));
+    offer(make(m));
+    m.kick(TRANSMIT_QUEUE);
+    expect(m.transmit.takeUsed()).toEqual([]);
+    void m.transport.quiesce();
+    expect(m.transport.saveQueues()[TRANSMIT_QUEUE]).toMatchObject({ nextAvail: 0, nextUsed: 0 });
+    m.device.resumeThrottled("transmit");
+    m.transport.resume();
+    m.backend.room = 10;
+    m.backend.onWritable?.();
+    expect(m.transmit.takeUsed().map(({ head }) => head)).toEqual(heads);
+  });
+
+  it("drops a malformed frame behind one that the host has room for later", () => {
+    const m = NetMachine.started();
+    m.backend.room = 0;
+    const heads = [frame(60), frame(25), frame(61)].map((bytes, index) =>
+      m.offer(bytes, DATA + index * 128),
+    );
+    m.kick(TRANSMIT_QUEUE);
+    expect(m.transmit.takeUsed()).toEqual([]);
+    m.backend.room = 10;
+    m.backend.onWritable?.();
+    expect(m.transmit.takeUsed().map(({ head }) => head)).toEqual(heads);
+    expect(m.backend.sent).toEqual([frame(60), frame(61)]);
+  });
+
   it("lets its limiter have it wait, in order", () => {
     const clock = { us: 0 };
     const limits = { bandwidth: { size: 120, refillTimeMs: 1000 } };

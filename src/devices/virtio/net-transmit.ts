@@ -64,10 +64,17 @@ export class NetTransmitter {
     }
   }
 
-  /** Gives the chains that wait back to the queue, where the next turn finds them. */
+  /**
+   * Gives the chains that wait back to the queue, where the next turn finds them: they are the last that were taken.
+   * The limiter admits them again.
+   */
   release(): void {
-    for (let left = this.#table.count; left > 0; left--) this.#queue?.undoNext();
-    this.#table.clear();
+    const table = this.#table;
+    for (let chain = table.first; chain < table.end; chain++) {
+      this.#limiter?.refund(table.bytes[chain]);
+      this.#queue?.undoNext();
+    }
+    table.clear();
   }
 
   #takeAll(queue: VirtQueue): void {
@@ -95,10 +102,18 @@ export class NetTransmitter {
   /** Fills the table, at most with `budget` chains; returns how many chains were taken from the queue. */
   #collect(queue: VirtQueue, budget: number): number {
     const chain = this.#chain;
+    const table = this.#table;
+    const { detour, isLinkUp } = this.#net;
+    // What is done with at once waits until older frames are sent: see `release`.
+    const goAlone = detour?.transmit !== undefined || !isLinkUp;
     let taken = 0;
     this.#isThrottled = false;
-    while (taken < budget && queue.next(chain)) {
+    while (taken < budget && !(goAlone && table.count > 0) && queue.next(chain)) {
       if (this.#isMalformed(chain)) {
+        if (table.count > 0) {
+          queue.undoNext();
+          return taken;
+        }
         this.#net.metrics.tx_malformed_frames++;
         queue.addUsed(chain.head, 0);
       } else if (this.#limiter?.admit(chain.readableBytes) === false) {
@@ -108,7 +123,7 @@ export class NetTransmitter {
         return taken;
       } else if (this.#goesElsewhere(chain)) {
         queue.addUsed(chain.head, 0);
-      } else if (!this.#table.add(chain, 0, chain.count)) {
+      } else if (!table.add(chain, 0, chain.count)) {
         this.#limiter?.refund(chain.readableBytes);
         queue.undoNext();
         return taken;
