@@ -8,7 +8,13 @@ import type { GuestAgent } from "./actors/agent/guest-agent.js";
 import type { ExecOptions, GuestProcess } from "./actors/agent/process.js";
 import type { BalloonFamily } from "./actors/balloon-family.js";
 import type { DriveRequest } from "./actors/block-middleware.js";
-import { checkConfig, type DriveChange, type MicroVmConfig } from "./actors/config.js";
+import {
+  checkConfig,
+  type DriveChange,
+  type EntropyConfig,
+  type MicroVmConfig,
+  type SerialConfig,
+} from "./actors/config.js";
 import type { NetworkInterfaceChange } from "./actors/config-net.js";
 import type { PmemChange } from "./actors/config-pmem.js";
 import type { Console } from "./actors/console.js";
@@ -225,9 +231,19 @@ export class MicroVm implements AsyncDisposable {
     if (rateLimiter !== undefined) this.#supervisor.devices.pmem.limit(id, rateLimiter);
   }
 
+  /** Changes the entropy device's limits. Raises ERR_ESTALO_STATE without one, or ERR_ESTALO_CONFIG_INVALID. */
+  updateEntropy({ rateLimiter = {} }: EntropyConfig): void {
+    this.#supervisor.devices.limitEntropy(rateLimiter);
+  }
+
+  /** Changes the limit of the serial port's output; a bucket of size 0 lifts it. Raises ERR_ESTALO_CONFIG_INVALID. */
+  updateSerial({ rateLimiter }: SerialConfig): void {
+    if (rateLimiter !== undefined) this.#supervisor.devices.limitSerial(rateLimiter);
+  }
+
   /**
-   * Changes the limits of a network interface, or plugs its cable in or out. Raises
-   * ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID.
+   * Changes the limits of a network interface, plugs its cable in or out, replaces a user network's forwards.
+   * Raises ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID.
    */
   updateNetworkInterface(id: string, change: NetworkInterfaceChange): void {
     this.#supervisor.devices.interfaces.update(id, change);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { checkConfig } from "../../src/actors/config.js";
 import { DeviceFamilies } from "../../src/actors/device-families.js";
+import type { DeviceRateLimitEvent } from "../../src/actors/rate-limits.js";
 
 const folder = mkdtempSync(join(tmpdir(), "estalo-families-"));
 const image = join(folder, "disk");
@@ -75,5 +76,53 @@ describe("DeviceFamilies", () => {
       expect.objectContaining({ code: "ERR_ESTALO_DRIVE_FILE" }),
     );
     expect(openImages()).toBe(0);
+  });
+
+  it("changes every limiter while it runs, and tells of each what happens", () => {
+    const bandwidth = { size: 1000, refillTimeMs: 10 };
+    const families = new DeviceFamilies(
+      checkConfig({
+        kernel: "vmlinux",
+        drives: [{ id: "d", path: image }],
+        pmem: [{ id: "p", path: image }],
+        serial: { rateLimiter: { size: 5, refillTimeMs: 1000 } },
+      }),
+    );
+    const events: DeviceRateLimitEvent[] = [];
+    let isComplete = false;
+    families.rateLimits$.subscribe({
+      next: (event) => events.push(event),
+      complete: () => {
+        isComplete = true;
+      },
+    });
+    families.drives.limit("d", { bandwidth });
+    families.pmem.limit("p", { ops: bandwidth });
+    families.limitEntropy({ bandwidth });
+    families.limitSerial({ size: 7, refillTimeMs: 10 });
+    expect(families.serialLimit.limiter.admitUpTo(9)).toBe(7);
+    expect(events.map(({ device, type }) => `${device} ${type}`)).toEqual([
+      "drive d configured",
+      "pmem p configured",
+      "entropy configured",
+      "serial configured",
+      "serial throttled",
+    ]);
+    expect(() => families.limitEntropy({ bandwidth: { size: -1, refillTimeMs: 1 } })).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_CONFIG_INVALID" }),
+    );
+    expect(() => families.limitSerial({ size: 1.5, refillTimeMs: 1 })).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_CONFIG_INVALID" }),
+    );
+    families.close();
+    expect(isComplete).toBe(true);
+  });
+
+  it("has no limits to change for an entropy device that is not there", () => {
+    const families = new DeviceFamilies(checkConfig({ kernel: "vmlinux", entropy: false }));
+    expect(() => families.limitEntropy({})).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_STATE" }),
+    );
+    families.close();
   });
 });

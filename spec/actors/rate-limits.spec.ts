@@ -37,7 +37,40 @@ describe("RateLimit", () => {
     await vi.advanceTimersByTimeAsync(1010);
     expect(state.sent).toBe(30);
     expect(events.filter((type) => type === "released")).toHaveLength(20);
+    expect(events).not.toContain("refilled");
+    // The driver has nothing more: nobody is throttled, and nothing waits once the limiter is full.
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(events.filter((type) => type === "refilled")).toHaveLength(1);
+    expect(events.at(-1)).toBe("refilled");
     expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it("is refilled when nothing is missing, however often its device takes something meanwhile", async () => {
+    const { state, process, limit, events } = device(11);
+    process();
+    await vi.advanceTimersByTimeAsync(110);
+    expect([state.sent, events]).toEqual([11, ["throttled", "released"]]);
+    for (let round = 0; round < 20; round++) {
+      await vi.advanceTimersByTimeAsync(110);
+      expect(limit.limiter.admit(10)).toBe(true);
+    }
+    expect(events).toEqual(["throttled", "released"]);
+    await vi.advanceTimersByTimeAsync(1500);
+    expect(events).toEqual(["throttled", "released", "refilled"]);
+    expect(state.sent).toBe(11);
+  });
+
+  it("tells once what a device drops, and that it may go on", async () => {
+    const nowUs = () => performance.now() * 1000;
+    const limiter = new RateLimiter({ bandwidth: { size: 10, refillTimeMs: 1000 } }, nowUs);
+    const limit = new RateLimit(limiter);
+    const events: RateLimitEvent[] = [];
+    limit.events$.subscribe((event) => events.push(event));
+    expect([limiter.admitUpTo(15), limiter.admitUpTo(5)]).toEqual([10, 0]);
+    expect(events).toEqual([{ type: "throttled", waitMs: expect.closeTo(100) }]);
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(events.map(({ type }) => type)).toEqual(["throttled", "released", "refilled"]);
+    limit.close();
   });
 
   it("goes on also when a timer ends before its time", async () => {

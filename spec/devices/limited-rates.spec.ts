@@ -4,11 +4,7 @@
  */
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { nowUs, RateLimit } from "../../src/actors/rate-limits.js";
-import {
-  RateLimiter,
-  type RateLimiterConfig,
-  TokenBucket,
-} from "../../src/devices/rate-limiter.js";
+import { RateLimiter, type RateLimiterConfig } from "../../src/devices/rate-limiter.js";
 import * as serial from "../../src/devices/serial-16550.regs.js";
 import { SerialBack } from "../../src/devices/serial-16550-back.js";
 import * as block from "../../src/devices/virtio/block.regs.js";
@@ -160,7 +156,7 @@ function serialOutput(size: number, refillTimeMs: number): Limited {
       return true;
     },
   };
-  const limit = { bucket: new TokenBucket({ size, refillTimeMs }, nowUs()), nowUs };
+  const limit = new RateLimiter({ bandwidth: { size, refillTimeMs } }, nowUs);
   const back = new SerialBack(fake.state, { irq: new FakeIrq(), sink, waitForRts: false, limit });
   return {
     feed: () => {

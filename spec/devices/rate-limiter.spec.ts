@@ -164,6 +164,36 @@ describe("RateLimiter", () => {
     expect(it.config).toEqual({ ops: { size: 1, refillTimeMs: 1000 } });
   });
 
+  it("lets a part pass for a device that drops the rest, and tells of the shortage once", () => {
+    const { it, clock, waits } = limiter({ bandwidth: { size: 10, refillTimeMs: 1000 } });
+    expect(it.admitUpTo(8)).toBe(8);
+    expect(it.admitUpTo(8)).toBe(2);
+    expect(it.admitUpTo(8)).toBe(0);
+    expect([waits, it.throttledCount]).toEqual([[expect.closeTo(100_000)], 1]);
+    clock.us = 100_000;
+    it.reopen();
+    expect(it.admitUpTo(8)).toBe(1);
+    expect([waits.length, it.throttledCount]).toEqual([2, 2]);
+    it.configure({ bandwidth: { size: 0, refillTimeMs: 0 } });
+    expect(it.admitUpTo(1_000_000)).toBe(1_000_000);
+  });
+
+  it("knows when both of its buckets are full again", () => {
+    const { it, clock } = limiter({
+      bandwidth: { size: 100, refillTimeMs: 1000 },
+      ops: { size: 2, refillTimeMs: 1000 },
+    });
+    expect(it.fullInUs).toBe(0);
+    it.admit(20);
+    expect(it.fullInUs).toBeCloseTo(500_000);
+    clock.us = 400_000;
+    expect(it.fullInUs).toBeCloseTo(100_000);
+    clock.us = 500_000;
+    expect(it.fullInUs).toBeCloseTo(0);
+    it.configure({ bandwidth: { size: 0, refillTimeMs: 0 }, ops: { size: 0, refillTimeMs: 0 } });
+    expect(it.fullInUs).toBe(0);
+  });
+
   it("takes back what an operation did not need", () => {
     const { it } = limiter({ bandwidth: { size: 10, refillTimeMs: 1000 } });
     expect(it.admit(10)).toBe(true);

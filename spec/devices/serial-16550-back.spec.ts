@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { ByteSink } from "../../src/devices/backend.js";
-import { TokenBucket } from "../../src/devices/rate-limiter.js";
+import { RateLimiter } from "../../src/devices/rate-limiter.js";
 import * as regs from "../../src/devices/serial-16550.regs.js";
 import * as words from "../../src/devices/serial-16550.state.js";
 import { SerialBack, type SerialBackOptions } from "../../src/devices/serial-16550-back.js";
@@ -41,8 +41,9 @@ const count = (length: number): number[] => Array.from({ length }, (_, index) =>
 describe("SerialBack draining", () => {
   it("drops and counts what is beyond its limit, and the guest never waits for it", () => {
     const clock = { us: 0 };
-    const bucket = new TokenBucket({ size: 10, refillTimeMs: 1000 }, 0);
-    const { fake, sink, back, deliver } = line(false, { bucket, nowUs: () => clock.us });
+    const bandwidth = { size: 10, refillTimeMs: 1000 };
+    const limit = new RateLimiter({ bandwidth }, () => clock.us);
+    const { fake, sink, back, deliver } = line(false, limit);
     for (const byte of count(25)) fake.write8(regs.TRANSMIT_OFFSET, byte);
     deliver();
     expect(sink.bytes).toEqual(count(10));

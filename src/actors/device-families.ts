@@ -4,7 +4,11 @@
 import type { Observable } from "rxjs";
 import type { RootDevice } from "../boot/command-line.js";
 import { deviceMemoryStart, ramRegions } from "../boot/memory-map.js";
-import { RateLimiter } from "../devices/rate-limiter.js";
+import {
+  RateLimiter,
+  type RateLimiterConfig,
+  type TokenBucketConfig,
+} from "../devices/rate-limiter.js";
 import { VirtioRng } from "../devices/virtio/rng.js";
 import { EstaloError } from "../errors.js";
 import type { Gpa } from "../units.js";
@@ -13,6 +17,7 @@ import { BalloonFamily } from "./balloon-family.js";
 import type { CheckedConfig, EntropyConfig } from "./config.js";
 import { noBalloon } from "./config-balloon.js";
 import { noMemoryHotplug } from "./config-memory-hotplug.js";
+import { checkRateLimiter, checkTokenBucket } from "./config-rate-limiter.js";
 import type { BoardRequests, VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily, DeviceSurroundings } from "./device-family.js";
 import { DriveSet } from "./drive-set.js";
@@ -58,6 +63,17 @@ class EntropyFamily implements DeviceFamily {
   }
 }
 
+/** Refuses what needs an entropy device. */
+function noEntropy(): EstaloError {
+  return new EstaloError("ERR_ESTALO_STATE", "this microVM has no entropy device", {
+    hint: "give it one: entropy: true",
+  });
+}
+
+function serialLimiter({ rateLimiter }: CheckedConfig["serial"]): RateLimiter {
+  return new RateLimiter(rateLimiter === undefined ? {} : { bandwidth: rateLimiter }, nowUs);
+}
+
 /** All families of one microVM, in the order in which Firecracker attaches them. */
 export class DeviceFamilies implements DeviceFamily {
   readonly balloon: BalloonFamily | undefined;
@@ -74,6 +90,8 @@ export class DeviceFamilies implements DeviceFamily {
   readonly net: NetMiddleware;
   /** Those of the user's own, after ours. */
   readonly user: UserDevices;
+  /** Of the serial port's output; the port itself is the board's. */
+  readonly serialLimit: RateLimit;
   readonly #entropy: EntropyFamily | undefined;
   readonly #families: DeviceFamily[] = [];
 
@@ -84,6 +102,7 @@ export class DeviceFamilies implements DeviceFamily {
     given = new GivenFiles(),
   ) {
     this.net = new NetMiddleware(report);
+    this.serialLimit = new RateLimit(serialLimiter(config.serial));
     try {
       if (config.balloon !== undefined) {
         this.balloon = this.#add(new BalloonFamily(config.balloon, config.memoryMib));
@@ -189,18 +208,31 @@ export class DeviceFamilies implements DeviceFamily {
     };
   }
 
+  /** Changes the entropy device's limits; raises ERR_ESTALO_STATE without one, ERR_ESTALO_CONFIG_INVALID. */
+  limitEntropy(change: RateLimiterConfig): void {
+    if (this.#entropy === undefined) throw noEntropy();
+    this.#entropy.limit.configure(checkRateLimiter("rateLimiter", change));
+  }
+
+  /** Changes the limit of the serial port's output; raises ERR_ESTALO_CONFIG_INVALID. */
+  limitSerial(bucket: TokenBucketConfig): void {
+    this.serialLimit.configure({ bandwidth: checkTokenBucket("rateLimiter", bucket) });
+  }
+
   /** What the limiters do, with the device's name; completes when the devices are closed. */
   get rateLimits$(): Observable<DeviceRateLimitEvent> {
     const limits = new Map<string, RateLimit>(this.interfaces.limits);
     for (const [id, limit] of this.drives.limits) limits.set(`drive ${id}`, limit);
     for (const [id, limit] of this.pmem.limits) limits.set(`pmem ${id}`, limit);
     if (this.#entropy !== undefined) limits.set("entropy", this.#entropy.limit);
+    limits.set("serial", this.serialLimit);
     return limitsOf(limits);
   }
 
   close(): void {
     this.metadata?.close();
     this.net.close();
+    this.serialLimit.close();
     for (const family of this.#families.toReversed()) family.close();
   }
 

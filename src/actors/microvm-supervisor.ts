@@ -32,7 +32,6 @@ import { GuestReport } from "./guest-report.js";
 import { EventLog } from "./inspection.js";
 import { Machine } from "./machine.js";
 import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
-import { serialLimit } from "./rate-limits.js";
 import { createSharedBlock } from "./shared-block.js";
 import { type Timings, TimingsRecorder } from "./timings.js";
 import { VcpuGroup } from "./vcpu-group.js";
@@ -115,7 +114,7 @@ export class MicrovmSupervisor {
       const { vm, memory } = this.#machine;
       const devices = this.#board.attach(vm, memory, block, {
         sink: this.console,
-        ...serialLimit(config),
+        limit: this.devices.serialLimit.limiter,
       });
       this.console.connect(this.#board.serial);
       this.#board.serial.onReceiveRoom = () => this.console.pump();

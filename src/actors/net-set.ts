@@ -7,7 +7,7 @@ import type { NetMetrics } from "../devices/virtio/net.state.js";
 import { EstaloError } from "../errors.js";
 import { PasstBackend } from "./backends/passt.js";
 import { openTap, TapBackend } from "./backends/tap.js";
-import { invalid } from "./config-checks.js";
+import { invalid, onlyFields } from "./config-checks.js";
 import { type CheckedInterface, checkForwards, type NetworkInterfaceChange } from "./config-net.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
@@ -78,6 +78,7 @@ export class NetSet implements DeviceFamily {
   /** Changes limits or link of an interface; raises ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID. */
   update(id: string, change: NetworkInterfaceChange): void {
     const { rx, tx, device, backends } = this.find(id);
+    onlyFields("change", change, ["rxRateLimiter", "txRateLimiter", "isLinkUp", "forwards"]);
     const [backend] = backends;
     const forwards = change.forwards && checkForwards("forwards", change.forwards);
     if (forwards !== undefined && !(backend instanceof PasstBackend)) {

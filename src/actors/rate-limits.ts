@@ -4,19 +4,46 @@
  *
  *     configure ──▶ changes ─┬──────────────────────────▶ the device looks at its queue again
  *     limiter refuses ─▶ throttled ─▶ wait ─▶ released ──▶┘
+ *                                                └─▶ wait ─▶ refilled
  */
-import { map, merge, type Observable, Subject, switchMap, takeUntil, tap, timer } from "rxjs";
-import { type RateLimiter, type RateLimiterConfig, TokenBucket } from "../devices/rate-limiter.js";
-import type { CheckedConfig } from "./config.js";
+import {
+  EMPTY,
+  endWith,
+  expand,
+  ignoreElements,
+  map,
+  merge,
+  type Observable,
+  Subject,
+  switchMap,
+  takeUntil,
+  tap,
+  timer,
+} from "rxjs";
+import type { RateLimiter, RateLimiterConfig } from "../devices/rate-limiter.js";
 
-/** What happened to a limiter. */
+/**
+ * What happened to a limiter: it has other limits (`config`: those in force), refused something that may pass
+ * in `waitMs`, lets its device go on, has all its tokens again after it had to refuse.
+ */
 export type RateLimitEvent =
   | { readonly type: "configured"; readonly config: RateLimiterConfig }
   | { readonly type: "throttled"; readonly waitMs: number }
-  | { readonly type: "released" };
+  | { readonly type: "released" }
+  | { readonly type: "refilled" };
 
-/** As above, of one of a microVM's devices. */
-export type DeviceRateLimitEvent = RateLimitEvent & { readonly device: string };
+/**
+ * As above, of one of a microVM's devices: `drive ID`, `interface ID rx` (to the guest), `interface ID tx`,
+ * `pmem ID`, `entropy`, `serial`.
+ */
+export type DeviceRateLimitEvent = RateLimitEvent & {
+  readonly device: string;
+  /** Of a microVM in another process: events since the subscription that were lost on their way. */
+  readonly dropped?: number;
+};
+
+/** A limiter that is being refilled is looked at no more often than this, ms. */
+const REFILL_LOOK_MS = 100;
 
 /** The clock of all limiters: microseconds, monotonic. */
 export const nowUs = () => performance.now() * 1000;
@@ -32,8 +59,8 @@ export class RateLimit {
   readonly #events = new Subject<RateLimitEvent>();
   readonly #closed = new Subject<void>();
 
-  /** @param resume - has the device look at its queue again */
-  constructor(limiter: RateLimiter, resume: () => void) {
+  /** @param resume - has the device look at its queue again (default: it drops what is refused) */
+  constructor(limiter: RateLimiter, resume: () => void = () => {}) {
     this.limiter = limiter;
     this.events$ = this.#events.asObservable();
     limiter.onThrottled = (waitUs) => this.#throttled.next(waitUs / 1000);
@@ -49,12 +76,16 @@ export class RateLimit {
       switchMap((waitMs) => (waitMs === undefined ? [] : timer(Math.ceil(waitMs)))),
       map((): RateLimitEvent => ({ type: "released" })),
     );
-    merge(throttled, released, configured)
+    // What happens before it is full replaces this wait, too.
+    const refilled = this.#events.pipe(
+      switchMap(({ type }) => (type === "released" ? untilFull(limiter) : EMPTY)),
+    );
+    merge(throttled, released, configured, refilled)
       .pipe(takeUntil(this.#closed))
       .subscribe((event) => {
         this.#events.next(event);
         if (event.type === "released") limiter.reopen();
-        if (event.type !== "throttled") resume();
+        if (event.type === "released" || event.type === "configured") resume();
       });
   }
 
@@ -71,6 +102,17 @@ export class RateLimit {
   }
 }
 
+/** Tells that the limiter is full, once it is: its device may take tokens meanwhile. */
+function untilFull(limiter: RateLimiter): Observable<RateLimitEvent> {
+  const wait = () => timer(Math.max(REFILL_LOOK_MS, Math.ceil(limiter.fullInUs / 1000)));
+  return wait().pipe(
+    // A clock in floating point leaves less than a microsecond over.
+    expand(() => (limiter.fullInUs < 1 ? EMPTY : wait())),
+    ignoreElements(),
+    endWith({ type: "refilled" } as const),
+  );
+}
+
 /** The events of several limiters, by device, in one stream. */
 export function limitsOf(limits: ReadonlyMap<string, RateLimit>): Observable<DeviceRateLimitEvent> {
   return merge(
@@ -78,11 +120,4 @@ export function limitsOf(limits: ReadonlyMap<string, RateLimit>): Observable<Dev
       events$.pipe(map((event) => ({ ...event, device }))),
     ),
   );
-}
-
-/** The limit of the serial port's output, if there is one. */
-export function serialLimit({ serial: { rateLimiter } }: CheckedConfig) {
-  if (rateLimiter === undefined || rateLimiter.size === 0 || rateLimiter.refillTimeMs === 0)
-    return {};
-  return { limit: { bucket: new TokenBucket(rateLimiter, nowUs()), nowUs } };
 }

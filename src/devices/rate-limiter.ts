@@ -78,6 +78,12 @@ export class TokenBucket {
     return Math.max(0, (wanted - this.#tokens) / this.#tokensPerUs);
   }
 
+  /** Microseconds from `nowUs` until it is full, if nobody takes meanwhile; the burst does not count. */
+  fullInUs(nowUs: number): number {
+    this.#refill(nowUs);
+    return (this.config.size - this.#tokens) / this.#tokensPerUs;
+  }
+
   #refill(nowUs: number): void {
     const fresh = (nowUs - this.#filledAtUs) * this.#tokensPerUs;
     this.#tokens = Math.min(this.config.size, this.#tokens + fresh);
@@ -142,6 +148,25 @@ export class RateLimiter {
       return false;
     }
     return true;
+  }
+
+  /**
+   * For a device that drops what is too much: how many of `bytes` bytes may pass now. They are paid for.
+   * `onThrottled` hears of the first that may not, and of no other before `reopen`.
+   */
+  admitUpTo(bytes: number): number {
+    if (this.#bandwidth === undefined) return bytes;
+    const nowUs = this.#nowUs();
+    const granted = this.#bandwidth.takeUpTo(bytes, nowUs);
+    if (granted < bytes && !this.#isClosed) this.#close(this.#bandwidth.waitUs(1, nowUs));
+    return granted;
+  }
+
+  /** Microseconds until no bucket misses a token, if nothing is admitted meanwhile; 0: none does. */
+  get fullInUs(): number {
+    const nowUs = this.#nowUs();
+    const waits = [this.#bandwidth, this.#ops].map((bucket) => bucket?.fullInUs(nowUs) ?? 0);
+    return Math.max(...waits);
   }
 
   /** Gives back what `admit` took for an operation that was not done. */

@@ -10,7 +10,7 @@
 import type { ByteSink } from "./backend.js";
 import type { IrqLine } from "./device.js";
 import { SERIAL_RECEIVE_EMPTY, SERIAL_RTS_RAISED, SERIAL_TRANSMIT } from "./events.js";
-import type { TokenBucket } from "./rate-limiter.js";
+import type { RateLimiter } from "./rate-limiter.js";
 import { rtsRaised } from "./serial-16550.js";
 import { IER_RECEIVE_MASK, IER_TRANSMIT_MASK } from "./serial-16550.regs.js";
 import * as words from "./serial-16550.state.js";
@@ -32,7 +32,7 @@ export interface SerialBackOptions {
    */
   readonly later?: (task: () => void) => void;
   /** Output beyond it is dropped and counted, as Firecracker does (default: no limit, at no cost). */
-  readonly limit?: { readonly bucket: TokenBucket; readonly nowUs: () => number };
+  readonly limit?: RateLimiter;
 }
 
 /** The device side of one UART. */
@@ -52,7 +52,7 @@ export class SerialBack {
   readonly #sink: ByteSink;
   readonly #waitForRts: boolean;
   readonly #later: (task: () => void) => void;
-  readonly #limit: SerialBackOptions["limit"];
+  readonly #limit: RateLimiter | undefined;
   #sinkReady = true;
 
   constructor(state: Int32Array, options: SerialBackOptions) {
@@ -100,7 +100,7 @@ export class SerialBack {
       this.#unblockTransmitter(tail);
       this.flushCount++;
       this.transmittedBytes += bytes.length;
-      const allowed = this.#allowed(bytes.length);
+      const allowed = this.#limit?.admitUpTo(bytes.length) ?? bytes.length;
       this.droppedBytes += bytes.length - allowed;
       if (allowed > 0) this.#sinkReady = this.#sink.write(bytes.subarray(0, allowed));
     }
@@ -142,11 +142,6 @@ export class SerialBack {
   get drained(): boolean {
     const state = this.#state;
     return Atomics.load(state, words.TRANSMIT_HEAD_WORD) === state[words.TRANSMIT_TAIL_WORD];
-  }
-
-  #allowed(count: number): number {
-    const limit = this.#limit;
-    return limit === undefined ? count : limit.bucket.takeUpTo(count, limit.nowUs());
   }
 
   #mayPush(): boolean {
