@@ -92,7 +92,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   rxjs: [
     /^src\/actors\/(inspection|rate-limits|exit-stream|balloon-family)\.ts$/,
     /^src\/actors\/memory-(pressure|policy)\.ts$/,
-    /^src\/isolation\/remote-exits\.ts$/,
+    /^src\/isolation\/remote-(exits|limits)\.ts$/,
   ],
   "node:fs": [
     /^src\/boot\/boot-file\.ts$/,
@@ -225,10 +225,12 @@ const NO_SPEC: readonly (readonly [RegExp, string])[] = [
     "guest-agent.spec.ts drives them with the agent itself, copy.spec.ts with a hostile one",
   ],
   [
-    /^src\/api\/v1\/((config|stream|metrics)-schemas|schema-types|(route|socket)-specs)\.ts$/,
+    /^src\/api\/v1\/((config|device-change|limit|stream|metrics)-schemas|schema-types|(route|socket)-specs)\.ts$/,
     "tables; schemas.spec.ts and routes.spec.ts run them",
   ],
   [/^src\/api\/v1\/(close-codes|fleet)\.ts$/, "names and contracts"],
+  [/^src\/api\/v1\/lossy-session\.ts$/, "exits-socket.spec.ts and limits-socket.spec.ts"],
+  [/^src\/isolation\/remote-limits\.ts$/, "remote-microvm.spec.ts"],
   [/^src\/api\/v1\/(microvm-json|descriptions)\.ts$/, "routes.spec.ts and door.spec.ts"],
   [/^src\/actors\/abortable\.ts$/, "fleet.spec.ts and lifecycle.spec.ts give up calls"],
   [/^src\/actors\/fleet-(registry|run)\.ts$/, "fleet.spec.ts: parts of the fleet"],

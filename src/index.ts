@@ -38,6 +38,7 @@ export type { PmemChange, PmemConfig } from "./actors/config-pmem.js";
 export type { VsockConfig } from "./actors/config-vsock.js";
 export type { SerialBytes } from "./actors/console.js";
 export { type DefaultGuest, defaultGuest } from "./actors/default-guest.js";
+export type { BalloonChange, DeviceChanges } from "./actors/device-changes.js";
 export type { EventJournal, FleetListener } from "./actors/event-journal.js";
 export {
   EXIT_KINDS,
@@ -85,7 +86,7 @@ export type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./acto
 export type { Metadata } from "./actors/metadata-store.js";
 export type { Middleware, MiddlewareMetrics, Next } from "./actors/middleware.js";
 export type { Direction, NetFrame, NetMiddlewareOptions } from "./actors/net-middleware.js";
-export type { DeviceRateLimitEvent } from "./actors/rate-limits.js";
+export type { DeviceRateLimitEvent, RateLimitEvent } from "./actors/rate-limits.js";
 export type { Timings } from "./actors/timings.js";
 export type { VsockConnect } from "./actors/vsock-family.js";
 export type { VsockStream } from "./actors/vsock-stream.js";

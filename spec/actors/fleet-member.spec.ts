@@ -47,7 +47,7 @@ const CALLS = {
   remove: () => fleet.remove("a"),
   "remove by force": () => fleet.remove("a", { force: true }),
   configure: () => fleet.configure("a", (config) => config),
-  "change a drive": () => fleet.updateDrive("a", "d", {}),
+  "change devices": () => fleet.changeDevices("a", { drives: { d: {} } }),
   "send Ctrl-Alt-Delete": () => void fleet.sendCtrlAltDelete("a"),
 } as const;
 type Call = keyof typeof CALLS;
@@ -123,7 +123,7 @@ function expected(moment: Moment, call: Call): string {
   if (call === "configure") return isEnded ? moment : STATE;
   if (call === "pause") return isRunning ? "paused" : STATE;
   if (call === "resume") return isPaused ? "running" : STATE;
-  if (call === "change a drive") return isRunning || isPaused ? "ok" : STATE;
+  if (call === "change devices") return isRunning ? "running" : isPaused ? "paused" : STATE;
   return isRunning ? "ok" : STATE;
 }
 
@@ -261,8 +261,9 @@ describe("a run", () => {
     }));
     await fleet.start("a");
     const limit = { bandwidth: { size: 1000, refillTimeMs: 10 } };
-    await fleet.updateDrive("a", "drive0", { path: "/z" });
-    await fleet.updateDrive("a", "d", { rateLimiter: limit });
+    await fleet.changeDevices("a", {
+      drives: { drive0: { path: "/z" }, d: { rateLimiter: limit } },
+    });
     expect(stage.last.drives).toEqual([
       ["drive0", { path: "/z" }],
       ["d", { rateLimiter: limit }],

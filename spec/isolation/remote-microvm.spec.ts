@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { checkConfig, type MicroVmConfig } from "../../src/actors/config.js";
 import { ExitBatch } from "../../src/actors/exit-batch.js";
 import type { MicroVmEvent } from "../../src/actors/messages.js";
+import type { DeviceRateLimitEvent } from "../../src/actors/rate-limits.js";
 import { encodeExitFrame } from "../../src/api/exit-frames.js";
 import { CellLink } from "../../src/isolation/cell-link.js";
 import { FRAME } from "../../src/isolation/frames.js";
@@ -138,6 +139,36 @@ describe("RemoteMicrovm", () => {
     expect(await devices.requireMemoryHotplug().report()).toEqual(report);
     const { microvm: without } = await make();
     expect(() => without.devices.requireMemoryHotplug()).toThrow("no more memory");
+  });
+
+  it("changes limits in the cell, and tells what it says of them", async () => {
+    const { cell, link, microvm } = await make();
+    const { devices } = microvm;
+    await devices.limitEntropy({ ops: { size: 1, refillTimeMs: 100 } });
+    expect(cell.calls.at(-1)).toMatchObject({ method: "limitEntropy" });
+    await devices.limitSerial({ size: 1, refillTimeMs: 100 });
+    expect(cell.calls.at(-1)).toMatchObject({
+      method: "limitSerial",
+      args: { bucket: { size: 1 } },
+    });
+    const events: DeviceRateLimitEvent[] = [];
+    let isComplete = false;
+    devices.rateLimits$.subscribe({
+      next: (event) => events.push(event),
+      complete: () => {
+        isComplete = true;
+      },
+    });
+    await turns();
+    const stream = lastStream(cell);
+    const throttled = { type: "throttled", device: "drive d", waitMs: 5, dropped: 2 };
+    cell.send(FRAME.BYTES, stream, Buffer.from(JSON.stringify(throttled)));
+    await turns();
+    expect(events).toEqual([throttled]);
+    cell.send(FRAME.BYTES, stream, Buffer.from(JSON.stringify({ ...throttled, waitMs: "5" })));
+    await turns();
+    expect(link.lost).toMatchObject({ code: "ERR_ESTALO_CELL" });
+    expect([isComplete, events.length]).toEqual([true, 1]);
   });
 
   it("opens a drive's new file here, and remembers it", async () => {

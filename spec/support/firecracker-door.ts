@@ -5,6 +5,7 @@ import type { BalloonFamily } from "../../src/actors/balloon-family.js";
 import type { DriveChange } from "../../src/actors/config.js";
 import type { NetworkInterfaceChange } from "../../src/actors/config-net.js";
 import type { PmemChange } from "../../src/actors/config-pmem.js";
+import type { BalloonChange } from "../../src/actors/device-changes.js";
 import type { MemoryHotplugFamily } from "../../src/actors/memory-hotplug.js";
 import type { MetadataStore } from "../../src/actors/metadata-store.js";
 import { FirecrackerDoor } from "../../src/api/firecracker/door.js";
@@ -63,6 +64,10 @@ export class FakeTarget implements FirecrackerTarget {
     this.#call(["pmem", id, change]);
   }
 
+  updateBalloon(change: BalloonChange) {
+    this.#call(["balloon", change]);
+  }
+
   /** Plays memory hotplug; what it is asked is kept. */
   memoryHotplug(): MemoryHotplugFamily {
     return {
@@ -84,8 +89,6 @@ export class FakeTarget implements FirecrackerTarget {
       (...args: unknown[]) =>
         this.#call(["balloon", what, ...args]);
     return {
-      setTarget: asked("target"),
-      setStatsInterval: asked("interval"),
       startHinting: asked("start"),
       stopHinting: asked("stop"),
       hinting: { hostCommand: 2, guestCommand: undefined },

@@ -2,10 +2,12 @@
  * A fleet without KVM, for specs of door 2: records and states as a real one has them, microVMs with a real
  * Console and a serial port that the spec plays, and a journal that forgets as told.
  */
+import { Subject } from "rxjs";
 import type { BalloonFamily } from "../../src/actors/balloon-family.js";
-import { checkConfig, type MicroVmConfig } from "../../src/actors/config.js";
+import { checkConfig, type DriveChange, type MicroVmConfig } from "../../src/actors/config.js";
 import type { NetworkInterfaceChange } from "../../src/actors/config-net.js";
 import { Console } from "../../src/actors/console.js";
+import { type DeviceChanges, deviceChanges } from "../../src/actors/device-changes.js";
 import type {
   FleetEvent,
   FleetPage,
@@ -17,12 +19,14 @@ import type {
 import type { MemoryHotplugFamily } from "../../src/actors/memory-hotplug.js";
 import type { MicroVmExit } from "../../src/actors/messages.js";
 import { MetadataStore } from "../../src/actors/metadata-store.js";
-import type { RunningMetrics } from "../../src/actors/running-microvm.js";
+import type { DeviceRateLimitEvent } from "../../src/actors/rate-limits.js";
+import type { RunningMetrics, RunningMicrovm } from "../../src/actors/running-microvm.js";
 import type { DoorFleet, Journal, LiveMicrovm } from "../../src/api/v1/fleet.js";
 import { FLEET_STATES } from "../../src/api/v1/schemas.js";
+import type { RateLimiterConfig, TokenBucketConfig } from "../../src/devices/rate-limiter.js";
 import { createBlockMetrics } from "../../src/devices/virtio/block.state.js";
 import { createNetMetrics } from "../../src/devices/virtio/net.state.js";
-import { EstaloError } from "../../src/errors.js";
+import { type ErrorCode, EstaloError } from "../../src/errors.js";
 import { PlayedVcpus } from "./played-exits.js";
 
 /** Events in memory, the last `kept` of them. */
@@ -84,26 +88,42 @@ export class PlayedMicrovm implements LiveMicrovm {
   /** Bytes that the guest takes before it stops reading. */
   appetiteBytes = Number.POSITIVE_INFINITY;
   readonly exited: Promise<MicroVmExit>;
-  /** Changes of network interfaces, by id. */
-  readonly interfaceChanges: [string, NetworkInterfaceChange][] = [];
+  /** Changes of devices, as they were asked for. */
+  readonly changes: unknown[][] = [];
+  /** What its rate limiters do. */
+  readonly rateLimits = new Subject<DeviceRateLimitEvent>();
   readonly devices = {
     metadata: { data: new MetadataStore(1000) },
     requireBalloon: (): BalloonFamily => {
-      throw new EstaloError("ERR_ESTALO_STATE", "this microVM has no balloon");
+      if (this.#config.balloon === undefined) {
+        throw new EstaloError("ERR_ESTALO_STATE", "this microVM has no balloon");
+      }
+      return {
+        setTarget: (mib: number) => this.changes.push(["balloon target", mib]),
+        setStatsInterval: (seconds: number) => this.changes.push(["balloon interval", seconds]),
+      } as unknown as BalloonFamily;
     },
     requireMemoryHotplug: (): MemoryHotplugFamily => {
       throw new EstaloError("ERR_ESTALO_STATE", "this microVM can be given no more memory");
     },
     pmem: {
-      limit: (id: string): void => {
-        throw new EstaloError("ERR_ESTALO_PMEM_UNKNOWN", `there is no pmem ${id}`);
+      limit: (id: string, change: RateLimiterConfig): void => {
+        this.#requireDevice("pmem", id, "ERR_ESTALO_PMEM_UNKNOWN");
+        this.changes.push(["pmem", id, change]);
       },
     },
     interfaces: {
       update: (id: string, change: NetworkInterfaceChange) => {
-        this.interfaceChanges.push([id, change]);
+        this.changes.push(["interface", id, change]);
       },
     },
+    limitEntropy: (change: RateLimiterConfig) => {
+      this.changes.push(["entropy", change]);
+    },
+    limitSerial: (bucket: TokenBucketConfig) => {
+      this.changes.push(["serial", bucket]);
+    },
+    rateLimits$: this.rateLimits.asObservable(),
   };
   /** Two vCPUs whose exits the spec writes. */
   readonly vcpus = new PlayedVcpus(2);
@@ -120,9 +140,11 @@ export class PlayedMicrovm implements LiveMicrovm {
   };
   /** Our own main thread plays its vCPU. */
   readonly vcpuThreads = [`/proc/self/task/${process.pid}`];
+  readonly #config: MicroVmConfig;
   #end: (exit: MicroVmExit) => void = () => {};
 
-  constructor() {
+  constructor(config: MicroVmConfig = {}) {
+    this.#config = config;
     this.exited = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -145,9 +167,20 @@ export class PlayedMicrovm implements LiveMicrovm {
     this.console.write(Buffer.from(text));
   }
 
+  async updateDrive(id: string, change: DriveChange): Promise<void> {
+    this.#requireDevice("drives", id, "ERR_ESTALO_DRIVE_UNKNOWN");
+    this.changes.push(["drive", id, change]);
+  }
+
+  #requireDevice(list: "drives" | "pmem", id: string, code: ErrorCode): void {
+    if (this.#config[list]?.some((one) => one.id === id)) return;
+    throw new EstaloError(code, `there is no ${list} ${id}`);
+  }
+
   end(exit: MicroVmExit): void {
     this.console.close();
     this.exits.close();
+    this.rateLimits.complete();
     this.#end(exit);
   }
 }
@@ -270,7 +303,7 @@ export class PlayedFleet implements DoorFleet {
   async start(idOrName: string): Promise<FleetRecord> {
     const entry = this.#entry(idOrName);
     this.#require(entry.record, ["configured", "stopped", "failed", "lost"], "start");
-    const machine = new PlayedMicrovm();
+    const machine = new PlayedMicrovm(entry.record.config);
     entry.machine = machine;
     void machine.exited.then((exit) => {
       entry.log = machine.console.history();
@@ -325,11 +358,14 @@ export class PlayedFleet implements DoorFleet {
     return this.get(idOrName);
   }
 
-  async updateDrive(idOrName: string, drive: string): Promise<void> {
-    const { config } = this.get(idOrName);
-    this.#require(this.get(idOrName), ["running", "paused"], "change a drive");
-    if (config.drives?.some(({ id }) => id === drive)) return;
-    throw new EstaloError("ERR_ESTALO_DRIVE_UNKNOWN", `there is no drive ${drive}`);
+  async changeDevices(idOrName: string, changes: DeviceChanges): Promise<FleetRecord> {
+    this.#require(this.get(idOrName), ["running", "paused"], "change devices");
+    const entry = this.#entry(idOrName);
+    for (const change of deviceChanges(changes)) {
+      await change.apply(entry.machine as unknown as RunningMicrovm);
+      entry.record = { ...entry.record, config: change.keep(entry.record.config) };
+    }
+    return entry.record;
   }
 
   sendCtrlAltDelete(idOrName: string): boolean {

@@ -10,8 +10,9 @@
  */
 import { EstaloError, toEstaloError } from "../errors.js";
 import { abortable } from "./abortable.js";
-import { checkConfig, type DriveChange } from "./config.js";
+import { checkConfig } from "./config.js";
 import { integer } from "./config-checks.js";
+import { type DeviceChanges, deviceChanges } from "./device-changes.js";
 import type { FleetRecord, FleetState } from "./fleet-messages.js";
 import { exitOf, type MemberHost, newRun, type Run } from "./fleet-run.js";
 import type { StoredMicrovm } from "./fleet-store.js";
@@ -161,18 +162,17 @@ export class FleetMember {
     });
   }
 
-  async updateDrive(drive: string, change: DriveChange): Promise<void> {
+  /** Changes devices of the running microVM, one after the other; each that is done holds for later runs. */
+  async changeDevices(changes: DeviceChanges): Promise<FleetRecord> {
+    const { supervisor } = this;
     const { state } = this.#record;
-    if (state !== "running" && state !== "paused") throw this.#stateError("change a drive");
-    await this.supervisor?.updateDrive(drive, change);
-    // The next run has the drive as this one has it now; a part of the default guest's is its own.
-    const { config } = this.#record;
-    const drives = config.drives?.map((other, index) => {
-      if ((other.id ?? `drive${index}`) !== drive) return other;
-      const rateLimiter = { ...other.rateLimiter, ...change.rateLimiter };
-      return { ...other, ...change, ...(change.rateLimiter === undefined ? {} : { rateLimiter }) };
-    });
-    if (drives !== undefined) this.#note({ config: { ...config, drives } }, []);
+    const isThere = state === "running" || state === "paused";
+    if (!isThere || supervisor === undefined) throw this.#stateError("change devices");
+    for (const change of deviceChanges(changes)) {
+      await change.apply(supervisor);
+      this.#note({ config: change.keep(this.#record.config) }, [this.event({ type: "updated" })]);
+    }
+    return this.#record;
   }
 
   sendCtrlAltDelete(): Eventually<boolean> {

@@ -7,9 +7,10 @@
 import type { Observable } from "rxjs";
 import { EstaloError } from "../errors.js";
 import { throwIfAborted } from "./abortable.js";
-import type { DriveChange, MicroVmConfig } from "./config.js";
+import type { MicroVmConfig } from "./config.js";
 import { integer, invalid } from "./config-checks.js";
 import { defaultGuestConfig } from "./default-guest.js";
+import type { DeviceChanges } from "./device-changes.js";
 import { EventJournal, type JournalLimits } from "./event-journal.js";
 import { FleetMember, type FleetStopOptions, STOP_TIMEOUT_MS } from "./fleet-member.js";
 import type {
@@ -106,12 +107,8 @@ export class Fleet implements AsyncDisposable {
     const store = await FleetStore.open(options.stateDir);
     try {
       const fleet = new Fleet(options, store);
-      await recover({
-        store,
-        host: fleet.#host,
-        members: fleet.#members,
-        cleanUp: options.cleanUp ?? [],
-      });
+      const { cleanUp = [] } = options;
+      await recover({ store, host: fleet.#host, members: fleet.#members, cleanUp });
       return fleet;
     } catch (error) {
       store.close();
@@ -226,9 +223,9 @@ export class Fleet implements AsyncDisposable {
     return this.#members.find(idOrName).wait(options.signal);
   }
 
-  /** Another file or other limits for a drive while it runs or is paused, now and for later starts. */
-  async updateDrive(idOrName: string, drive: string, change: DriveChange = {}): Promise<void> {
-    await this.#open(idOrName).updateDrive(drive, change);
+  /** Changes devices while it runs or is paused, one after the other, now and for later starts. */
+  async changeDevices(idOrName: string, changes: DeviceChanges): Promise<FleetRecord> {
+    return this.#open(idOrName).changeDevices(changes);
   }
 
   /** Only while running. False: the guest has not taken the last ones yet. */

@@ -3,7 +3,7 @@
  * process (isolation/remote-microvm.ts), which answers some calls later.
  */
 import type { Observable } from "rxjs";
-import type { RateLimiterConfig } from "../devices/rate-limiter.js";
+import type { RateLimiterConfig, TokenBucketConfig } from "../devices/rate-limiter.js";
 import type { GuestAgent } from "./agent/guest-agent.js";
 import type { BalloonFamily, BalloonReport } from "./balloon-family.js";
 import type { DriveChange } from "./config.js";
@@ -14,6 +14,7 @@ import type { MemoryHotplugReport } from "./memory-hotplug.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
 import type { MetadataStore } from "./metadata-store.js";
 import type { MicrovmSupervisor } from "./microvm-supervisor.js";
+import type { DeviceRateLimitEvent } from "./rate-limits.js";
 
 /** Now, or when another process has answered. */
 export type Eventually<T> = T | Promise<T>;
@@ -71,6 +72,12 @@ export interface RunningDevices {
   readonly vsock?: { readonly agent: Pick<GuestAgent, "openStream"> } | undefined;
   readonly balloon?: RunningBalloon | undefined;
   readonly pmem: { limit(id: string, change: RateLimiterConfig): Eventually<void> };
+  /** Raises ERR_ESTALO_STATE for a microVM without an entropy device. */
+  limitEntropy(change: RateLimiterConfig): Eventually<void>;
+  /** Of the serial port's output. */
+  limitSerial(bucket: TokenBucketConfig): Eventually<void>;
+  /** What the rate limiters do, from the subscription on; completes when the microVM has ended. */
+  readonly rateLimits$: Observable<DeviceRateLimitEvent>;
   /** Raises ERR_ESTALO_STATE for a microVM without one. */
   requireBalloon(): RunningBalloon;
   /** Raises ERR_ESTALO_STATE for a microVM without it. */

@@ -5,7 +5,9 @@
 import Type, { type Static, type TSchema } from "typebox";
 import { Compile } from "typebox/compile";
 import type { MemoryHotplugReport } from "../actors/memory-hotplug.js";
+import type { DeviceRateLimitEvent } from "../actors/rate-limits.js";
 import { type RunningMetrics, runningMetricsOf } from "../actors/running-microvm.js";
+import { RateLimitEvent } from "../api/v1/limit-schemas.js";
 import * as metrics from "../api/v1/metrics-schemas.js";
 import type { ErrorCode, ErrorRecord } from "../errors.js";
 import { frameError } from "./frames.js";
@@ -158,6 +160,10 @@ export const checkPluggedMemory: Check<MemoryHotplugReport> = checkOf(
     requestedSizeMib: MemoryMib,
   }),
   "plugged memory",
+);
+export const checkRateLimitEvent: Check<DeviceRateLimitEvent> = checkOf(
+  RateLimitEvent,
+  "a limiter's event",
 );
 export const checkHinting = checkOf(Hinting, "a balloon's hinting");
 

@@ -6,6 +6,7 @@ import type { CheckedConfig } from "../actors/config.js";
 import type { CheckedInterface } from "../actors/config-net.js";
 import type { ExitWatchOptions } from "../actors/exit-filter.js";
 import type { MicroVmEvent, MicroVmExit } from "../actors/messages.js";
+import type { TokenBucketConfig } from "../devices/rate-limiter.js";
 import type { ErrorRecord } from "../errors.js";
 
 /** What the open files are for (actors/given-files.ts), in the order in which they were sent before the call. */
@@ -44,12 +45,15 @@ export interface CellCalls {
   updateDrive: { drive: string; change: object; files: SentFiles };
   updateInterface: { id: string; change: object };
   limitPmem: { id: string; change: object };
+  limitEntropy: { change: object };
+  limitSerial: { bucket: TokenBucketConfig };
   metadata: { data: object };
   balloon: { operation: string; value?: number | boolean };
   plugMemory: { requestedSizeMib: number };
   pluggedMemory: Record<string, never>;
   agent: { stream: number };
   exits: { stream: number; options: ExitWatchOptions };
+  rateLimits: { stream: number };
 }
 
 export type CellCall = keyof CellCalls;

@@ -114,6 +114,10 @@ export class CellMicrovm {
         const { id, change } = args as CellCalls["limitPmem"];
         return supervisor.devices.pmem.limit(id, change);
       }
+      case "limitEntropy":
+        return supervisor.devices.limitEntropy((args as CellCalls["limitEntropy"]).change);
+      case "limitSerial":
+        return supervisor.devices.limitSerial((args as CellCalls["limitSerial"]).bucket);
       case "plugMemory": {
         const { requestedSizeMib } = args as CellCalls["plugMemory"];
         return supervisor.devices.requireMemoryHotplug().setRequestedSize(requestedSizeMib);
@@ -130,6 +134,8 @@ export class CellMicrovm {
         return this.#openAgent((args as CellCalls["agent"]).stream);
       case "exits":
         return this.#watchExits(args as CellCalls["exits"]);
+      case "rateLimits":
+        return this.#watchRateLimits((args as CellCalls["rateLimits"]).stream);
       default:
         throw new EstaloError("ERR_ESTALO_BUG", `a cell knows no call ${method}`);
     }
@@ -251,6 +257,20 @@ export class CellMicrovm {
     );
     const subscription = batches.subscribe({
       next: (batch) => stream.sendWhole(encodeExitFrame(batch)),
+      complete: () => stream.close(),
+    });
+  }
+
+  #watchRateLimits(id: number): void {
+    let dropped = 0;
+    const { stream } = this.#surroundings.channel.open(
+      { onBytes: () => {}, onEnd: () => subscription?.unsubscribe() },
+      id,
+    );
+    const subscription = this.#supervisor.devices.rateLimits$.subscribe({
+      next: (event) => {
+        if (!stream.sendWhole(Buffer.from(JSON.stringify({ ...event, dropped })))) dropped += 1;
+      },
       complete: () => stream.close(),
     });
   }

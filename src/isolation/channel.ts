@@ -6,7 +6,7 @@
  */
 import type { Duplex } from "node:stream";
 import { type EstaloError, toEstaloError } from "../errors.js";
-import { encodeFrame, FRAME, type Frame, FrameReader, frameError } from "./frames.js";
+import { encodeFrame, FRAME, type Frame, FrameReader, frameError, parseJson } from "./frames.js";
 
 /** Bytes of a stream that may be under way. */
 export const WINDOW_BYTES = 256 * 1024;
@@ -184,7 +184,7 @@ export class Channel {
   #handle(frame: Frame): void {
     if (frame.type === FRAME.MESSAGE) {
       if (frame.stream !== 0) throw frameError("a message on a stream");
-      this.#events.onMessage(parse(frame.payload));
+      this.#events.onMessage(parseJson(frame.payload));
       return;
     }
     // Of one that was closed here meanwhile, frames are still on their way.
@@ -197,13 +197,5 @@ export class Channel {
     if (this.#isClosed) return;
     this.#socket.write(encodeFrame(type, stream, payload));
     if (this.#socket.writableLength > WAITING_BYTES_MAX) this.close(frameError("it does not read"));
-  }
-}
-
-function parse(payload: Buffer): unknown {
-  try {
-    return JSON.parse(payload.toString("utf8"));
-  } catch {
-    throw frameError("a message that is no JSON");
   }
 }

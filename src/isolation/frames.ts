@@ -93,3 +93,12 @@ export class FrameReader {
     return frame;
   }
 }
+
+/** The value that a payload is; raises ERR_ESTALO_CELL for what is no JSON. */
+export function parseJson(payload: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(payload).toString("utf8"));
+  } catch {
+    throw frameError("a message that is no JSON");
+  }
+}

@@ -2,6 +2,7 @@
  * The devices of a microVM in a cell, as far as somebody outside speaks to them.
  */
 import type { Duplex } from "node:stream";
+import type { Observable } from "rxjs";
 import { abortable, throwIfAborted } from "../actors/abortable.js";
 import type { CheckedConfig } from "../actors/config.js";
 import {
@@ -13,11 +14,13 @@ import {
 import { noMemoryHotplug } from "../actors/config-memory-hotplug.js";
 import type { NetworkInterfaceChange } from "../actors/config-net.js";
 import { type Metadata, MetadataStore } from "../actors/metadata-store.js";
+import type { DeviceRateLimitEvent } from "../actors/rate-limits.js";
 import type {
   RunningBalloon,
   RunningDevices,
   RunningMemoryHotplug,
 } from "../actors/running-microvm.js";
+import type { RateLimiterConfig, TokenBucketConfig } from "../devices/rate-limiter.js";
 import {
   type Check,
   checkAmounts,
@@ -27,6 +30,7 @@ import {
   checkPluggedMemory,
 } from "./cell-checks.js";
 import type { CellLink } from "./cell-link.js";
+import { watchRateLimits } from "./remote-limits.js";
 import { openDuplex } from "./stream-duplex.js";
 
 /** See the file's header. */
@@ -37,9 +41,13 @@ export class RemoteDevices implements RunningDevices {
   readonly balloon: RunningBalloon | undefined;
   readonly pmem: RunningDevices["pmem"];
   readonly #memoryHotplug: RunningMemoryHotplug | undefined;
+  readonly #link: CellLink;
+  readonly #vm: number;
 
   constructor(link: CellLink, vm: number, config: CheckedConfig) {
     const { mmds, vsock, balloon, memoryMib, memoryHotplug } = config;
+    this.#link = link;
+    this.#vm = vm;
     this.interfaces = {
       update: (id: string, change: NetworkInterfaceChange) =>
         link.call(vm, "updateInterface", { id, change }, checkNothing),
@@ -57,6 +65,18 @@ export class RemoteDevices implements RunningDevices {
       report: () => link.call(vm, "pluggedMemory", {}, checkPluggedMemory),
     };
     this.balloon = balloon && new RemoteBalloon(link, vm, balloon, memoryMib);
+  }
+
+  limitEntropy(change: RateLimiterConfig): Promise<void> {
+    return this.#link.call(this.#vm, "limitEntropy", { change }, checkNothing);
+  }
+
+  limitSerial(bucket: TokenBucketConfig): Promise<void> {
+    return this.#link.call(this.#vm, "limitSerial", { bucket }, checkNothing);
+  }
+
+  get rateLimits$(): Observable<DeviceRateLimitEvent> {
+    return watchRateLimits(this.#link, this.#vm);
   }
 
   requireBalloon(): RunningBalloon {

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { EstaloClient } from "../../../src/api/client/client.js";
 import type { ExitsMessage } from "../../../src/api/client/exit-stream.js";
+import type { RateLimitMessage } from "../../../src/api/client/types.js";
 import { PlayedServer, problem } from "../../support/played-server.js";
 
 let server: PlayedServer;
@@ -22,6 +23,20 @@ async function all(query = {}): Promise<ExitsMessage[]> {
   for await (const message of client.exits("web", { query })) messages.push(message);
   return messages;
 }
+
+describe("what rate limiters do", () => {
+  it("comes without the hello, until the microVM ends", async () => {
+    server.onSocket = (socket) => {
+      socket.send('{"type":"hello","version":1,"microvm":"a"}');
+      socket.send('{"type":"released","device":"serial","atMs":1,"dropped":0}');
+      socket.close(1000);
+    };
+    const messages: RateLimitMessage[] = [];
+    for await (const message of client.rateLimits("web")) messages.push(message);
+    expect(messages).toEqual([{ type: "released", device: "serial", atMs: 1, dropped: 0 }]);
+    expect(server.asked).toEqual(["WS /v1/microvms/web/limits"]);
+  });
+});
 
 describe("exits", () => {
   it("are JSON values and binary frames until the microVM ends", async () => {

@@ -36,6 +36,12 @@ describe("an operation", () => {
       "GET /v1/microvms/a%2F..%2Fb%3Fc",
       "",
     ],
+    [
+      "change devices",
+      (vms) => vms.changeDevices("a", { balloon: { amountMib: 8 } }),
+      "PATCH /v1/microvms/a/devices",
+      '{"balloon":{"amountMib":8}}',
+    ],
     ["update", (vms) => vms.update("a", { name: "b" }), "PATCH /v1/microvms/a", '{"name":"b"}'],
     ["start", (vms) => vms.start("a"), "POST /v1/microvms/a/start", ""],
     ["pause", (vms) => vms.pause("a"), "POST /v1/microvms/a/pause", ""],

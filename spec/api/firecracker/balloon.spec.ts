@@ -33,8 +33,8 @@ describe("the balloon", () => {
       expect([path, (await send("PATCH", path, body)).status]).toEqual([path, status]);
     }
     expect(target.calls).toEqual([
-      ["balloon", "target", 20],
-      ["balloon", "interval", 5],
+      ["balloon", { amountMib: 20 }],
+      ["balloon", { statsIntervalS: 5 }],
       ["balloon", "start", true],
       ["balloon", "start", false],
       ["balloon", "stop"],

@@ -214,6 +214,48 @@ describe("one microVM", () => {
     expect(stopped).toMatchObject({ status: 200, json: { state: "stopped" } });
   });
 
+  it("changes devices while it runs, keeps what they became, and ends at what is refused", async () => {
+    const bucket = { size: 1000, refillTimeMs: 10 };
+    const id = await create({ config: { drives: [{ id: "d", path: "/disk" }] } });
+    const forwards = [{ hostPort: 8080, guestPort: 80 }];
+    const changed = await host.call("changeDevices", {
+      id,
+      body: {
+        drives: { d: { rateLimiter: { ops: bucket } } },
+        networkInterfaces: { net0: { isLinkUp: false, forwards } },
+        entropy: { rateLimiter: { bandwidth: bucket } },
+        serial: { rateLimiter: bucket },
+      },
+    });
+    expect(changed).toMatchObject({
+      status: 200,
+      json: {
+        config: {
+          drives: [{ id: "d", path: "/disk", rateLimiter: { ops: bucket } }],
+          entropy: { rateLimiter: { bandwidth: bucket } },
+          serial: { rateLimiter: bucket },
+        },
+      },
+    });
+    expect(host.fleet.machine(id).changes).toEqual([
+      ["drive", "d", { rateLimiter: { ops: bucket } }],
+      ["interface", "net0", { isLinkUp: false, forwards }],
+      ["entropy", { bandwidth: bucket }],
+      ["serial", bucket],
+    ]);
+    const lifted = { rateLimiter: { ops: { size: 0, refillTimeMs: 0 } } };
+    const half = await host.call("changeDevices", {
+      id,
+      body: { drives: { d: lifted }, balloon: { amountMib: 1 } },
+    });
+    expect(half).toMatchObject({ status: 409, json: { error: { code: "ERR_ESTALO_STATE" } } });
+    expect(host.fleet.get(id).config.drives).toMatchObject([lifted]);
+    const wrong = await host.call("changeDevices", { id, body: { drives: { d: { size: 1 } } } });
+    expect(wrong.status).toBe(400);
+    await host.fleet.kill(id);
+    expect((await host.call("changeDevices", { id, body: {} })).status).toBe(409);
+  });
+
   it("hears Ctrl-Alt-Delete while it runs and reads it", async () => {
     const id = await create();
     expect((await host.call("sendCtrlAltDelete", { id })).status).toBe(204);

@@ -161,7 +161,11 @@ describe("a microVM, step by step", () => {
     });
     const limits = { iface_id: "net0", rx_rate_limiter: { ops: { size: 1, refill_time: 2 } } };
     expect((await step("PATCH", "/network-interfaces/net0", limits)).status).toBe(204);
-    expect(host.fleet.machine(id).interfaceChanges).toHaveLength(1);
+    const { changes } = host.fleet.machine(id);
+    expect(changes.map(([what, name]) => [what, name])).toEqual([
+      ["drive", "d"],
+      ["interface", "net0"],
+    ]);
   });
 
   it("has persistent memory, a balloon and memory to plug, before the start and after it", async () => {
@@ -178,11 +182,39 @@ describe("a microVM, step by step", () => {
     });
     await host.fleet.start(id);
     const limits = { id: "log", rate_limiter: { ops: { size: 1, refill_time: 2 } } };
-    expect(await step("PATCH", "/pmem/log", limits)).toMatchObject({
+    expect((await step("PATCH", "/pmem/log", limits)).status).toBe(204);
+    expect(await step("PATCH", "/pmem/other", { ...limits, id: "other" })).toMatchObject({
       status: 404,
       json: { error: { code: "ERR_ESTALO_PMEM_UNKNOWN" } },
     });
+    expect((await step("PATCH", "/balloon", { amount_mib: 20 })).status).toBe(204);
+    expect((await step("GET", "/balloon")).json).toMatchObject({ amount_mib: 20 });
+    expect(config()).toMatchObject({
+      pmem: [{ id: "log", rateLimiter: { ops: { size: 1, refillTimeMs: 2 } } }],
+      balloon: { amountMib: 20, deflateOnOom: true },
+    });
     expect((await step("PATCH", "/balloon/hinting/start")).json.error.code).toMatch(/^ERR_ESTALO_/);
+  });
+
+  it("has limits as they were changed, and keeps what Firecracker's requests cannot say", async () => {
+    host.fleet.configure(id, () => ({
+      networkInterfaces: [{ tap: "tap0", id: "eth0", queuePairs: 1, mtu: 1400 }],
+      drives: [{ id: "d", path: disk, ioEngine: "libuv" }],
+    }));
+    await host.fleet.start(id);
+    const bucket = { size: 1, refill_time: 2 };
+    const limits = { iface_id: "eth0", tx_rate_limiter: { ops: bucket } };
+    expect((await step("PATCH", "/network-interfaces/eth0", limits)).status).toBe(204);
+    const drive = { drive_id: "d", rate_limiter: { bandwidth: bucket } };
+    expect((await step("PATCH", "/drives/d", drive)).status).toBe(204);
+    expect((await step("GET", "/vm/config")).json).toMatchObject({
+      "network-interfaces": [{ iface_id: "eth0", tx_rate_limiter: { ops: bucket } }],
+      drives: [{ drive_id: "d", rate_limiter: { bandwidth: bucket } }],
+    });
+    expect(config()).toMatchObject({
+      networkInterfaces: [{ mtu: 1400, txRateLimiter: { ops: { size: 1, refillTimeMs: 2 } } }],
+      drives: [{ ioEngine: "libuv", rateLimiter: { bandwidth: { size: 1, refillTimeMs: 2 } } }],
+    });
   });
 
   it("sets up the metadata service, and changes its data before and after the start", async () => {

@@ -9,10 +9,10 @@ import { MicrovmConfiguration } from "./configuration.js";
 import { type CallOptions, Connection } from "./connection.js";
 import { type ConsoleOptions, ConsoleStream } from "./console-stream.js";
 import { type EventsOptions, streamEvents } from "./event-stream.js";
-import { type ExitsMessage, type ExitsOptions, streamExits } from "./exit-stream.js";
+import { type ExitsMessage, type ExitsOptions, streamMessages } from "./exit-stream.js";
 import { Microvms, pathOf } from "./microvms.js";
 import { resolveServer, type ServerOptions } from "./server-address.js";
-import type { FleetEvent, Health, ServerInfo } from "./types.js";
+import type { FleetEvent, Health, LimitsHello, RateLimitMessage, ServerInfo } from "./types.js";
 
 /** Options of {@link EstaloClient}. */
 export interface ClientOptions extends ServerOptions {
@@ -138,7 +138,24 @@ export class EstaloClient implements AsyncDisposable {
   exits(id: string, options: ExitsOptions = {}): AsyncGenerator<ExitsMessage, void, void> {
     const { address } = this.#connection;
     const signal = this.#signal(options);
-    return streamExits(address, pathOf(id, "exits"), this.#timeoutMs, { ...options, signal });
+    return streamMessages(address, pathOf(id, "exits"), this.#timeoutMs, { ...options, signal });
+  }
+
+  /**
+   * What the rate limiters of a microVM's devices do, until the microVM ends. A reader that is slow loses some;
+   * `dropped` says how many. Throws as `exits`.
+   */
+  async *rateLimits(
+    id: string,
+    options: CallOptions = {},
+  ): AsyncGenerator<RateLimitMessage, void, void> {
+    const { address } = this.#connection;
+    const signal = this.#signal(options);
+    const path = pathOf(id, "limits");
+    for await (const message of streamMessages(address, path, this.#timeoutMs, { signal })) {
+      const told = "json" in message ? (message.json as RateLimitMessage | LimitsHello) : undefined;
+      if (told !== undefined && told.type !== "hello") yield told;
+    }
   }
 
   /** Ends kept connections and open streams; idempotent. */

@@ -1,6 +1,7 @@
 /**
- * A microVM's live exits as the server sends them: lossy by nature, so a connection that breaks is an error
- * and nothing is asked for again. docs/streams.md tells what a message holds and what can be asked for.
+ * A microVM's live exits, or what its rate limiters do, as the server sends them: lossy by nature, so a connection
+ * that breaks is an error and nothing is asked for again. docs/streams.md tells what a message of exits holds and
+ * what can be asked for.
  */
 import type { CallOptions, QueryValues } from "./connection.js";
 import { parse, replyError } from "./errors.js";
@@ -20,7 +21,7 @@ export type ExitsMessage = { readonly json: object } | { readonly bytes: Uint8Ar
  * The messages until the microVM ends. Throws the server's refusal (ERR_ESTALO_NOT_FOUND, ERR_ESTALO_STATE,
  * …), ERR_ESTALO_CONNECT, ERR_ESTALO_REPLY; ends when `signal` aborts.
  */
-export async function* streamExits(
+export async function* streamMessages(
   address: ServerAddress,
   path: string,
   timeoutMs: number,

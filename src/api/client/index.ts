@@ -51,6 +51,7 @@ export type { ExitsMessage, ExitsOptions } from "./exit-stream.js";
 export type { CreateOptions, ListOptions, Microvms, StopCallOptions } from "./microvms.js";
 export type { ClientTls, Pem, ServerOptions } from "./server-address.js";
 export type {
+  DeviceChanges,
   ExitMessage,
   ExitsBatchMessage,
   ExitsCountsMessage,
@@ -65,6 +66,7 @@ export type {
   MicrovmSpec,
   MicrovmState,
   MicrovmUpdate,
+  RateLimitMessage,
   RestartPolicy,
   ServerInfo,
 } from "./types.js";

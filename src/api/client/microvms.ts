@@ -9,6 +9,7 @@ import { randomUUID } from "node:crypto";
 import { EstaloError } from "../../errors.js";
 import type { CallOptions, Connection, HttpCall } from "./connection.js";
 import type {
+  DeviceChanges,
   Microvm,
   MicrovmMetrics,
   MicrovmPage,
@@ -104,6 +105,12 @@ export class Microvms {
   update(id: string, change: MicrovmUpdate, options: CallOptions = {}): Promise<Microvm> {
     const { signal } = options;
     return this.#one({ method: "PATCH", path: pathOf(id), body: change, signal });
+  }
+
+  /** Changes devices of one that runs or is paused, one after the other, now and for later starts. */
+  changeDevices(id: string, changes: DeviceChanges, options: CallOptions = {}): Promise<Microvm> {
+    const { signal } = options;
+    return this.#one({ method: "PATCH", path: pathOf(id, "devices"), body: changes, signal });
   }
 
   /** Deletes the record of a microVM that does not run; with `force` one that does is killed first. */

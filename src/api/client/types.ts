@@ -2,7 +2,9 @@
  * What goes over the wire of door 2, as types: all of them made from the schemas that the server checks with.
  */
 import type { Static } from "typebox";
+import type * as changes from "../v1/device-change-schemas.js";
 import type * as exits from "../v1/exit-schemas.js";
+import type * as limits from "../v1/limit-schemas.js";
 import type * as metrics from "../v1/metrics-schemas.js";
 import type { DeepReadonly } from "../v1/schema-types.js";
 import type * as schemas from "../v1/schemas.js";
@@ -34,6 +36,12 @@ export type MicrovmMetrics = DeepReadonly<Static<typeof metrics.MicrovmMetrics>>
 export type FleetEvent = DeepReadonly<Static<typeof streams.FleetEvent>>;
 /** What {@link FleetEvent} may be. */
 export type FleetEventType = FleetEvent["type"];
+/** What can be changed of a running microVM's devices. */
+export type DeviceChanges = DeepReadonly<Static<typeof changes.DeviceChanges>>;
+/** First message of a stream of what limiters do. */
+export type LimitsHello = DeepReadonly<Static<typeof limits.LimitsHello>>;
+/** What happened to a rate limiter. */
+export type RateLimitMessage = DeepReadonly<Static<typeof limits.LimitMessage>>;
 /** First message of a stream of exits. */
 export type ExitsHelloMessage = DeepReadonly<Static<typeof exits.ExitsHello>>;
 /** One exit, as JSON. */

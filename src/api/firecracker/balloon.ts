@@ -1,12 +1,14 @@
 /**
  * Operations on the memory balloon.
  */
-import type { Eventually, RunningBalloon } from "../../actors/running-microvm.js";
+import type { BalloonChange } from "../../actors/device-changes.js";
+import type { Eventually } from "../../actors/running-microvm.js";
 import { toEstaloError } from "../../errors.js";
 import * as schemas from "./balloon-schemas.js";
 import type { Balloon } from "./draft.js";
 import { Fault } from "./faults.js";
 import { NO_CONTENT, type Operation, type OperationCall } from "./operation.js";
+import type { FirecrackerTarget } from "./target.js";
 
 const NO_BALLOON = "Balloon config error: Device not found.";
 const TOO_LARGE =
@@ -22,22 +24,23 @@ function complete(json: schemas.BalloonJson): Balloon {
   };
 }
 
-/** The running machine's balloon; raises a Fault where there is none, and what `use` raises as one. */
+/** Works on the running machine's balloon; raises a Fault where there is none, and what the work raises as one. */
 async function withBalloon<T>(
   { target }: OperationCall,
-  use: (balloon: RunningBalloon) => Eventually<T>,
+  work: (target: FirecrackerTarget) => Eventually<T>,
 ): Promise<T> {
   if (target.draft.balloon === undefined) throw new Fault(NO_BALLOON);
   try {
-    return await use(target.balloon());
+    return await work(target);
   } catch (error) {
     throw new Fault(`Balloon config error: ${toEstaloError(error).message}`);
   }
 }
 
-function changed(call: OperationCall, change: Partial<Balloon>): void {
+async function update(call: OperationCall, change: BalloonChange, shown: Partial<Balloon>) {
+  await withBalloon(call, (target) => target.updateBalloon(change));
   const { target } = call;
-  const balloon = { ...(target.draft.balloon as Balloon), ...change };
+  const balloon = { ...(target.draft.balloon as Balloon), ...shown };
   target.draft = { ...target.draft, balloon };
 }
 
@@ -83,8 +86,7 @@ const patchBalloon: Operation = {
   async run(call) {
     const { amount_mib } = call.body as { amount_mib: number };
     if (amount_mib > call.target.draft.machine.mem_size_mib) throw new Fault(TOO_LARGE);
-    await withBalloon(call, (balloon) => balloon.setTarget(amount_mib));
-    changed(call, { amount_mib });
+    await update(call, { amountMib: amount_mib }, { amount_mib });
   },
 };
 
@@ -100,8 +102,9 @@ const getStatistics: Operation = {
   },
   when: "after boot",
   run: (call) =>
-    withBalloon(call, async (balloon) => {
-      const { statistics, targetMib, targetPages, actualMib, actualPages } = await balloon.report();
+    withBalloon(call, async (target) => {
+      const report = await target.balloon().report();
+      const { statistics, targetMib, targetPages, actualMib, actualPages } = report;
       return {
         target_pages: targetPages,
         actual_pages: actualPages,
@@ -123,8 +126,8 @@ const patchStatistics: Operation = {
   when: "after boot",
   async run(call) {
     const { stats_polling_interval_s } = call.body as { stats_polling_interval_s: number };
-    await withBalloon(call, (balloon) => balloon.setStatsInterval(stats_polling_interval_s));
-    changed(call, { stats_polling_interval_s });
+    const statsIntervalS = stats_polling_interval_s;
+    await update(call, { statsIntervalS }, { stats_polling_interval_s });
   },
 };
 
@@ -140,7 +143,7 @@ const startHinting: Operation = {
   when: "after boot",
   async run(call) {
     const { acknowledge_on_stop = true } = (call.body ?? {}) as { acknowledge_on_stop?: boolean };
-    await withBalloon(call, (balloon) => balloon.startHinting(acknowledge_on_stop));
+    await withBalloon(call, (target) => target.balloon().startHinting(acknowledge_on_stop));
   },
 };
 
@@ -156,8 +159,8 @@ const getHinting: Operation = {
   },
   when: "after boot",
   run: (call) =>
-    withBalloon(call, async (balloon) => {
-      const { hostCommand, guestCommand } = await balloon.hinting;
+    withBalloon(call, async (target) => {
+      const { hostCommand, guestCommand } = await target.balloon().hinting;
       return { host_cmd: hostCommand, guest_cmd: guestCommand ?? null };
     }),
 };
@@ -171,7 +174,7 @@ const stopHinting: Operation = {
   isBodyOptional: true,
   replies: NO_CONTENT,
   when: "after boot",
-  run: (call) => withBalloon(call, (balloon) => balloon.stopHinting()),
+  run: (call) => withBalloon(call, (target) => target.balloon().stopHinting()),
 };
 
 export const BALLOON_OPERATIONS: readonly Operation[] = [

@@ -174,6 +174,7 @@ class DraftOnly implements FirecrackerTarget {
   updateDrive = refuseCall;
   updateInterface = refuseCall;
   updatePmem = refuseCall;
+  updateBalloon = refuseCall;
   balloon = refuseNow;
   memoryHotplug = refuseNow;
   sendCtrlAltDelete = () => false;

@@ -7,6 +7,7 @@ import type { BalloonFamily } from "../../actors/balloon-family.js";
 import type { DriveChange } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { PmemChange } from "../../actors/config-pmem.js";
+import { type BalloonChange, changeBalloon } from "../../actors/device-changes.js";
 import type { MemoryHotplugFamily } from "../../actors/memory-hotplug.js";
 import type { MicroVmExit } from "../../actors/messages.js";
 import type { MicrovmSupervisor } from "../../actors/microvm-supervisor.js";
@@ -131,6 +132,10 @@ export class VmmMachine implements FirecrackerTarget {
   updatePmem(id: string, { rateLimiter }: PmemChange): void {
     const { pmem } = this.#running().devices;
     if (rateLimiter !== undefined) pmem.limit(id, rateLimiter);
+  }
+
+  updateBalloon(change: BalloonChange): Promise<void> {
+    return changeBalloon(this.balloon(), change);
   }
 
   memoryHotplug(): MemoryHotplugFamily {

@@ -4,6 +4,7 @@
 import type { DriveChange } from "../../actors/config.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { PmemChange } from "../../actors/config-pmem.js";
+import type { BalloonChange } from "../../actors/device-changes.js";
 import type { MetadataStore } from "../../actors/metadata-store.js";
 import type {
   Eventually,
@@ -44,6 +45,8 @@ export interface FirecrackerTarget {
   updateInterface(id: string, change: NetworkInterfaceChange): Eventually<void>;
   /** Changes limits of persistent memory of the running machine. */
   updatePmem(id: string, change: PmemChange): Eventually<void>;
+  /** Changes the running machine's balloon; raises ERR_ESTALO_STATE where there is none. */
+  updateBalloon(change: BalloonChange): Eventually<void>;
   /** What memory the running machine can be given; raises ERR_ESTALO_STATE where there is none. */
   memoryHotplug(): RunningMemoryHotplug;
   /** The running machine's balloon; raises ERR_ESTALO_STATE where there is none. */

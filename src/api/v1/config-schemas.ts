@@ -17,9 +17,9 @@ import { MTU_MAX, MTU_MIN, PAIRS_MAX } from "../../devices/virtio/net.regs.js";
 import { GUEST_CID_MAX, GUEST_CID_MIN } from "../../devices/virtio/vsock.regs.js";
 import type { DeepReadonly, Holds, Same } from "./schema-types.js";
 
-const closed = { additionalProperties: false } as const;
+export const closed = { additionalProperties: false } as const;
 
-const HostPath = (description: string) =>
+export const HostPath = (description: string) =>
   Type.String({ minLength: 1, maxLength: 4095, pattern: "^[^\\u0000]*$", description });
 
 const Tokens = (description: string) =>

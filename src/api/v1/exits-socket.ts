@@ -10,11 +10,12 @@ import { isEstaloError } from "../../errors.js";
 import { encodeExitFrame } from "../exit-frames.js";
 import type { SocketPeer, SocketSession } from "../http.js";
 import { serialiserOf } from "../serialise.js";
-import { CLOSE_NORMAL, CLOSE_NOT_FOUND, CLOSE_POLICY, CLOSE_WRONG_STATE } from "./close-codes.js";
+import { CLOSE_NOT_FOUND, CLOSE_WRONG_STATE } from "./close-codes.js";
 import { exitRows } from "./exit-rows.js";
 import { ExitsBatch, ExitsCounts, ExitsHello, type ExitsQuery } from "./exit-schemas.js";
 import { type ExitsRequest, readExitsQuery } from "./exits-query.js";
 import type { DoorFleet, LiveMicrovm } from "./fleet.js";
+import { closed, LossySession, type Subscribe } from "./lossy-session.js";
 
 const batchJson = serialiserOf(ExitsBatch);
 const countsJson = serialiserOf(ExitsCounts);
@@ -39,28 +40,21 @@ export function openExits(
     }
     // Before the upgrade, so that a wrong filter is a reply.
     const subscribe = subscription(exits, request);
-    return (peer) => new ExitsSession(id, exits.devices, subscribe, peer);
+    return (peer) => new LossySession(peer, hello(id, exits.devices), subscribe);
   } catch (error) {
     if (!isEstaloError(error) || error.code !== "ERR_ESTALO_NOT_FOUND") throw error;
     return closed(CLOSE_NOT_FOUND, "there is no such microVM");
   }
 }
 
-function closed(code: number, reason: string): (peer: SocketPeer) => SocketSession {
-  return (peer) => {
-    peer.close(code, reason);
-    return { onClose() {} };
-  };
+function hello(id: string, devices: readonly string[]): string {
+  const zeroUnixMs = Date.now() - Number(process.hrtime.bigint()) / 1e6;
+  return helloJson({
+    ...{ type: "hello", version: 1, microvm: id, zeroUnixMs },
+    devices: [...devices],
+    kinds: [...EXIT_KINDS],
+  });
 }
-
-/** What a session gives to whom sends for it. */
-interface Sink {
-  isReady(): boolean;
-  send(message: string | Uint8Array): void;
-  end(): void;
-}
-
-type Subscribe = (sink: Sink) => () => void;
 
 /** Checks what is asked for, and gives what starts it. */
 function subscription(
@@ -103,68 +97,4 @@ function countsMessage(counts: ExitCounts, dropped: number): string {
     address === undefined ? group : { ...group, address: `0x${address.toString(16)}` },
   );
   return countsJson({ type: "counts", ...counts, groups, dropped });
-}
-
-class ExitsSession implements SocketSession {
-  readonly #peer: SocketPeer;
-  #isBehind = false;
-  #hasEnded = false;
-  #isClosed = false;
-  #unsubscribe: () => void = () => {};
-
-  constructor(id: string, devices: readonly string[], subscribe: Subscribe, peer: SocketPeer) {
-    this.#peer = peer;
-    const zeroUnixMs = Date.now() - Number(process.hrtime.bigint()) / 1e6;
-    this.#send(
-      helloJson({
-        type: "hello",
-        version: 1,
-        microvm: id,
-        devices: [...devices],
-        kinds: [...EXIT_KINDS],
-        zeroUnixMs,
-      }),
-    );
-    const unsubscribe = subscribe({
-      isReady: () => !this.#isBehind && !this.#isClosed,
-      send: (message) => this.#send(message),
-      end: () => {
-        this.#hasEnded = true;
-        this.#finish();
-      },
-    });
-    this.#unsubscribe = unsubscribe;
-    // Closed by what was sent meanwhile.
-    if (this.#isClosed) unsubscribe();
-  }
-
-  onMessage(): void {
-    this.#close(CLOSE_POLICY, "this socket takes no messages");
-  }
-
-  onDrain(): void {
-    this.#isBehind = false;
-    this.#finish();
-  }
-
-  onClose(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#unsubscribe();
-  }
-
-  #send(message: string | Uint8Array): void {
-    if (!this.#isClosed) this.#isBehind = !this.#peer.send(message);
-  }
-
-  /** Closes when the microVM has ended and its last exits were sent. */
-  #finish(): void {
-    if (this.#hasEnded && !this.#isBehind) this.#close(CLOSE_NORMAL, "the microVM has ended");
-  }
-
-  #close(code: number, reason: string): void {
-    if (this.#isClosed) return;
-    this.onClose();
-    this.#peer.close(code, reason);
-  }
 }

@@ -10,6 +10,7 @@ import { checkConfig, type DriveChange, type MicroVmConfig } from "../../actors/
 import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { PmemChange } from "../../actors/config-pmem.js";
+import type { BalloonChange, DeviceChanges } from "../../actors/device-changes.js";
 import type { RunningBalloon, RunningMemoryHotplug } from "../../actors/running-microvm.js";
 import { EstaloError, toEstaloError } from "../../errors.js";
 import { type Draft, fromConfig, toMicroVmConfig } from "../firecracker/draft.js";
@@ -61,7 +62,7 @@ export class FleetTarget implements FirecrackerTarget {
   set draft(draft: Draft) {
     const before = this.draft;
     this.#draft = draft;
-    // What changes while it runs, the fleet has stored already.
+    // What changes while it runs, the fleet has stored already: see #change.
     if (this.phase !== "Not started") return;
     this.#kept(() => {
       if (draft.serial?.serial_out_path != null) {
@@ -97,18 +98,20 @@ export class FleetTarget implements FirecrackerTarget {
     return this.#keptLater(async () => this.#fleet.sendCtrlAltDelete(this.id));
   }
 
-  updateDrive(drive: string, change: DriveChange): Promise<void> {
-    return this.#keptLater(() => this.#fleet.updateDrive(this.id, drive, change));
+  updateDrive(id: string, change: DriveChange): Promise<void> {
+    return this.#change({ drives: { [id]: change } });
   }
 
   updateInterface(id: string, change: NetworkInterfaceChange): Promise<void> {
-    return this.#keptLater(async () => this.#devices.interfaces.update(id, change));
+    return this.#change({ networkInterfaces: { [id]: change } });
   }
 
-  updatePmem(id: string, { rateLimiter }: PmemChange): Promise<void> {
-    return this.#keptLater(async () => {
-      if (rateLimiter !== undefined) await this.#devices.pmem.limit(id, rateLimiter);
-    });
+  updatePmem(id: string, change: PmemChange): Promise<void> {
+    return this.#change({ pmem: { [id]: change } });
+  }
+
+  updateBalloon(change: BalloonChange): Promise<void> {
+    return this.#change({ balloon: change });
   }
 
   memoryHotplug(): RunningMemoryHotplug {
@@ -131,6 +134,12 @@ export class FleetTarget implements FirecrackerTarget {
 
   get metadata() {
     return this.#fleet.supervisor(this.id)?.devices.metadata?.data;
+  }
+
+  #change(changes: DeviceChanges): Promise<void> {
+    return this.#keptLater(async () => {
+      await this.#fleet.changeDevices(this.id, changes);
+    });
   }
 
   #kept<T>(work: () => T): T {

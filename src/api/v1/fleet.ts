@@ -3,6 +3,7 @@
  */
 import type { MicroVmConfig } from "../../actors/config.js";
 import type { Console } from "../../actors/console.js";
+import type { DeviceChanges } from "../../actors/device-changes.js";
 import type {
   FleetCounters,
   FleetEvent,
@@ -65,7 +66,7 @@ export interface DoorFleet {
   ): Promise<FleetRecord>;
   remove(idOrName: string, options?: { readonly force?: boolean }): Promise<void>;
   wait(idOrName: string, options?: { readonly signal?: AbortSignal }): Promise<FleetRecord>;
-  updateDrive(idOrName: string, drive: string, change: { readonly path?: string }): Promise<void>;
+  changeDevices(idOrName: string, changes: DeviceChanges): Promise<FleetRecord>;
   sendCtrlAltDelete(idOrName: string): Eventually<boolean>;
   supervisor(idOrName: string): LiveMicrovm | undefined;
   consoleLog(idOrName: string): Uint8Array;

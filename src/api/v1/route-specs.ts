@@ -4,6 +4,7 @@
  */
 import Type from "typebox";
 import type { ReplySpec, RouteSpec } from "../route.js";
+import { DeviceChanges } from "./device-change-schemas.js";
 import { MicrovmMetrics } from "./metrics-schemas.js";
 import {
   FleetSpec,
@@ -140,6 +141,18 @@ const fleetSpecs = {
     tag: "microvms",
     params: MicrovmParams,
     body: MicrovmUpdate,
+    replies: repliesOf({ 200: microvmReply("As it is now.") }, [404, 409, 415]),
+  },
+  changeDevices: {
+    operationId: "changeDevices",
+    method: "PATCH",
+    path: "/v1/microvms/{id}/devices",
+    summary: "Change limits, files, links, forwards and balloon; while it runs or is paused.",
+    description:
+      "One device after the other: drives, interfaces, pmem, balloon, entropy, serial. Each that is done holds for later starts as well; the first that is refused ends it.",
+    tag: "microvms",
+    params: MicrovmParams,
+    body: DeviceChanges,
     replies: repliesOf({ 200: microvmReply("As it is now.") }, [404, 409, 415]),
   },
   deleteMicrovm: {

@@ -4,6 +4,7 @@
 
 import type { Static, TSchema } from "typebox";
 import type { DefaultGuest } from "../../actors/default-guest.js";
+import type { DeviceChanges } from "../../actors/device-changes.js";
 import type {
   FleetChange,
   FleetQuery,
@@ -69,6 +70,8 @@ function collectionHandlers({ fleet }: DoorContext) {
     getMicrovm: ({ params }: RouteCall) => microvmReply(fleet.get(params.id)),
     updateMicrovm: ({ params, body }: RouteCall) =>
       microvmReply(fleet.update(params.id, body as FleetChange)),
+    changeDevices: async ({ params, body }: RouteCall) =>
+      microvmReply(await fleet.changeDevices(params.id, body as DeviceChanges)),
     deleteMicrovm: async ({ params, query }: RouteCall) => {
       await fleet.remove(params.id, { force: query.force === true });
       return NO_CONTENT;

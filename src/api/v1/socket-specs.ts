@@ -14,6 +14,7 @@ import {
   CLOSE_WRONG_STATE,
 } from "./close-codes.js";
 import { ExitsBatch, ExitsCounts, ExitsHello, ExitsQuery } from "./exit-schemas.js";
+import { LimitMessage, LimitsHello } from "./limit-schemas.js";
 import { MicrovmParams } from "./route-specs.js";
 import { ConsoleResize, ConsoleTaken, EventsHello, FleetEvent } from "./stream-schemas.js";
 
@@ -150,5 +151,28 @@ export const EXITS_SOCKET = {
     [CLOSE_TOO_SLOW]: "more waits for the client than the server keeps",
     [CLOSE_NOT_FOUND]: "there is no such microVM",
     [CLOSE_WRONG_STATE]: "it does not run, so that it has no exits",
+  },
+} as const satisfies SocketSpec;
+
+export const LIMITS_SOCKET = {
+  name: "limits",
+  path: "/v1/microvms/{id}/limits",
+  summary: "What the rate limiters of a microVM's devices do, as it happens.",
+  description:
+    "The first message is `hello`, then comes a message for each change of limits, each wait, its end, and each limiter that is full again after one. Lossy: `dropped` tells what is missing.",
+  params: MicrovmParams,
+  query: Type.Object({}),
+  serverSends: [
+    { name: "limitsHello", summary: "Comes first.", schema: LimitsHello },
+    { name: "limit", summary: "What happened to one limiter.", schema: LimitMessage },
+  ],
+  clientSends: [],
+  closeCodes: {
+    [CLOSE_NORMAL]: "the microVM has ended, everything was sent",
+    ...COMMON_CODES,
+    [CLOSE_POLICY]: "the client sent a message",
+    [CLOSE_TOO_SLOW]: "more waits for the client than the server keeps",
+    [CLOSE_NOT_FOUND]: "there is no such microVM",
+    [CLOSE_WRONG_STATE]: "it does not run, so that it has no limits",
   },
 } as const satisfies SocketSpec;

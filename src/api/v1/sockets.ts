@@ -13,7 +13,14 @@ import { openConsole } from "./console-socket.js";
 import type { EventFilter, EventsHub } from "./events-socket.js";
 import { openExits } from "./exits-socket.js";
 import type { DoorFleet } from "./fleet.js";
-import { AGENT_SOCKET, CONSOLE_SOCKET, EVENTS_SOCKET, EXITS_SOCKET } from "./socket-specs.js";
+import { openLimits } from "./limits-socket.js";
+import {
+  AGENT_SOCKET,
+  CONSOLE_SOCKET,
+  EVENTS_SOCKET,
+  EXITS_SOCKET,
+  LIMITS_SOCKET,
+} from "./socket-specs.js";
 import { EVENT_TYPES } from "./stream-schemas.js";
 
 /** The path's `{id}`, where there is one. */
@@ -33,6 +40,7 @@ export function doorSockets(fleet: DoorFleet, hub: EventsHub): readonly DoorSock
     }),
     socket(AGENT_SOCKET, (_query, id) => (peer) => openAgent(fleet, id, peer)),
     socket(EXITS_SOCKET, (query, id) => openExits(fleet, id, query)),
+    socket(LIMITS_SOCKET, (_query, id) => openLimits(fleet, id)),
     socket(EVENTS_SOCKET, ({ since, microvm, type }) => {
       const filter = eventFilter(fleet, microvm, type);
       return (peer) => hub.open(peer, filter, since);
