@@ -1,6 +1,7 @@
 /**
  * Files of the guest's, one at a time. Whole trees are in copy-in.ts and copy-out.ts.
  */
+import { Readable } from "node:stream";
 import { EstaloError } from "../../errors.js";
 import { KeptBytes } from "../kept-bytes.js";
 import { closeOnAbort, type FileCallOptions, type OpenChannel } from "./channel.js";
@@ -18,6 +19,7 @@ import {
   protocolError,
   RECURSIVE,
 } from "./protocol.js";
+import { takeFrom } from "./source.js";
 
 /** Options of {@link GuestFiles.read}. */
 export interface ReadOptions extends FileCallOptions {
@@ -123,25 +125,47 @@ export class GuestFiles {
     return kept.take();
   }
 
-  /** Makes a file, or puts other bytes into one. */
+  /**
+   * Makes a file, or puts other bytes into one. A source is ended with the call, by `return` or `destroy`, whatever
+   * ends that.
+   */
   async write(
     path: string,
     content: string | Uint8Array | AsyncIterable<Uint8Array>,
     options: WriteOptions = {},
   ): Promise<void> {
+    try {
+      await this.#write(path, content, options);
+    } finally {
+      if (content instanceof Readable) content.destroy();
+    }
+  }
+
+  async #write(
+    path: string,
+    content: string | Uint8Array | AsyncIterable<Uint8Array>,
+    options: WriteOptions,
+  ): Promise<void> {
     const channel = await this.#open(options.signal);
     const stop = closeOnAbort(channel, options.signal);
     const answer = channel.answer();
+    const answered = new AbortController();
     // The guest may give up before everything is there, and then says why.
-    answer.catch((error) => channel.close(error));
+    answer.catch((error) => channel.close(error)).finally(() => answered.abort());
     try {
       await channel.send(FRAME.WRITE, encodePath(path));
       const mode = options.mode ?? MODE;
       const entry = { name: "", kind: "file", mode, mtimeMs: Date.now(), target: "" } as const;
       await channel.send(FRAME.ENTRY, encodeEntry(entry));
-      for await (const bytes of partsOf(content)) await channel.send(FRAME.DATA, bytes);
+      for await (const bytes of partsOf(content, answered.signal)) {
+        await channel.send(FRAME.DATA, bytes);
+      }
       await channel.send(FRAME.END);
       await answer;
+    } catch (error) {
+      if (!answered.signal.aborted) throw error;
+      await answer;
+      throw protocolError("an answer before the file's end");
     } finally {
       stop();
       channel.close();
@@ -204,10 +228,13 @@ function* zeros(bytes: number): Generator<Buffer> {
     yield part.subarray(0, Math.min(left, part.length));
 }
 
-/** Content in parts that a frame holds. */
-async function* partsOf(content: string | Uint8Array | AsyncIterable<Uint8Array>) {
+/** Content in parts that a frame holds, until `signal` aborts. */
+async function* partsOf(
+  content: string | Uint8Array | AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void> {
   const whole = typeof content === "string" ? Buffer.from(content) : content;
-  const pieces = whole instanceof Uint8Array ? [whole] : whole;
+  const pieces = whole instanceof Uint8Array ? [whole] : takeFrom(whole, signal);
   for await (const piece of pieces) {
     for (let at = 0; at < piece.length; at += PAYLOAD_BYTES_MAX) {
       yield piece.subarray(at, at + PAYLOAD_BYTES_MAX);

@@ -20,6 +20,7 @@ import {
   protocolError,
   STDIN_WINDOW_BYTES,
 } from "./protocol.js";
+import { takeFrom } from "./source.js";
 
 /** How a program ended, and what it said. */
 export interface ExecResult {
@@ -42,7 +43,10 @@ export interface ExecOptions {
   readonly cwd?: string;
   /** A name or number in the guest; root unless given. */
   readonly user?: string;
-  /** Its input: these bytes, or "pipe" for the process's `stdin`. Default: none, at its end at once. */
+  /**
+   * Its input: these bytes, or "pipe" for the process's `stdin`. A source is ended with the program, by `return` or
+   * `destroy`. Default: none, at its end at once.
+   */
   readonly stdin?: "pipe" | Uint8Array | AsyncIterable<Uint8Array>;
   /** It gets a terminal, whose output is all in stdout; `stdin` is then "pipe". */
   readonly tty?: boolean | { readonly rows: number; readonly columns: number };
@@ -161,7 +165,8 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
   #onRoom: (() => void) | undefined;
   #channel: AgentChannel | undefined;
   #failure: EstaloError | undefined;
-  #isOver = false;
+  /** Aborted when it has ended or was given up. */
+  readonly #over = new AbortController();
 
   /** @param open - connects to the agent; what it raises, the result does */
   constructor(
@@ -246,10 +251,15 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
     await this.#channel?.send(type, payload).catch(() => {});
   }
 
+  get #isOver(): boolean {
+    return this.#over.signal.aborted;
+  }
+
+  /** Nothing is waited for any more: not the guest, not who reads its output, not who gives its input. */
   #giveUp(failure: EstaloError): void {
     if (this.#isOver) return;
-    this.#failure ??= failure;
-    this.#channel?.close(failure);
+    this.#failure = failure;
+    this.#end(failure);
   }
 
   async #run(
@@ -257,13 +267,8 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
     argv: readonly string[],
     options: ExecOptions,
   ): Promise<ExecResult> {
-    const gaveUp = new AbortController();
-    const giveUp = (failure: EstaloError) => {
-      this.#giveUp(failure);
-      gaveUp.abort(failure);
-    };
     const onAbort = () =>
-      giveUp(
+      this.#giveUp(
         new EstaloError("ERR_ESTALO_ABORTED", "the call was aborted", {
           cause: options.signal?.reason,
         }),
@@ -272,17 +277,16 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
     const timer =
       timeoutMs === undefined
         ? undefined
-        : setTimeout(() => giveUp(timeoutError(timeoutMs)), timeoutMs);
+        : setTimeout(() => this.#giveUp(timeoutError(timeoutMs)), timeoutMs);
     options.signal?.addEventListener("abort", onAbort, { once: true });
     try {
       if (options.signal?.aborted) onAbort();
+      this.#feed(options);
       if (this.#failure !== undefined) throw this.#failure;
-      const order = orderOf(argv, options);
-      const request = encodeExec(order);
-      this.#channel = await open(gaveUp.signal);
+      const request = encodeExec(orderOf(argv, options));
+      this.#channel = await open(this.#over.signal);
       if (this.#failure !== undefined) throw this.#failure;
       await this.#channel.send(FRAME.EXEC, request);
-      this.#feed(options, order.terminal !== undefined);
       return await this.#carry(this.#channel);
     } catch (error) {
       const failure = this.#failure ?? error;
@@ -298,7 +302,10 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
   async #carry(channel: AgentChannel): Promise<ExecResult> {
     const frames = channel.until(FRAME.EXITED);
     let next = await frames.next();
-    for (; next.done !== true; next = await frames.next()) await this.#take(next.value);
+    for (; next.done !== true; next = await frames.next()) {
+      await this.#take(next.value);
+      if (this.#failure !== undefined) throw this.#failure;
+    }
     const { signalled, value } = decodeExit(next.value.payload);
     this.#end();
     return {
@@ -324,20 +331,28 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
     this.#onRoom?.();
   }
 
-  #feed({ stdin }: ExecOptions, hasTerminal: boolean): void {
-    if (stdin === "pipe" || (hasTerminal && stdin === undefined)) return;
+  /** From the beginning: input waits for the program, and is ended where that never starts. */
+  #feed({ stdin, tty = false }: ExecOptions): void {
+    if (stdin === "pipe" || (tty !== false && stdin === undefined)) return;
     if (stdin === undefined || stdin instanceof Uint8Array) {
       this.#stdin.end(stdin);
       return;
     }
-    const source = Readable.from(stdin, { objectMode: false });
-    // A source that fails is the caller's: the program is not to take it for the end of its input.
-    source.on("error", (cause) =>
-      this.#giveUp(
-        new EstaloError("ERR_ESTALO_ABORTED", "reading the program's input failed", { cause }),
-      ),
-    );
-    source.pipe(this.#stdin);
+    void this.#feedFrom(stdin);
+  }
+
+  async #feedFrom(source: AsyncIterable<Uint8Array>): Promise<void> {
+    try {
+      for await (const bytes of takeFrom(source, this.#over.signal)) {
+        if (!this.#stdin.writable) return;
+        await new Promise<void>((resolve) => this.#stdin.write(bytes, () => resolve()));
+      }
+      this.#stdin.end();
+    } catch (cause) {
+      // A source that fails is the caller's: the program is not to take it for the end of its input.
+      const text = "reading the program's input failed";
+      this.#giveUp(new EstaloError("ERR_ESTALO_ABORTED", text, { cause }));
+    }
   }
 
   async #sendInput(bytes: Buffer): Promise<void> {
@@ -361,7 +376,7 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
   }
 
   #end(failure?: Error): void {
-    this.#isOver = true;
+    this.#over.abort();
     this.#onRoom?.();
     this.#stdout.end(failure);
     this.#stderr.end(failure);
