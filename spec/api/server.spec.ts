@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
-import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
+import { KeptBytes } from "../../src/actors/kept-bytes.js";
 import type { ApiReply, ApiRequest } from "../../src/api/http.js";
 import type { EstaloError } from "../../src/errors.js";
 import { eventually, SpecServers } from "../support/api-server.js";
@@ -212,6 +213,65 @@ describe("a reply", () => {
     const other = new RawClient(path).send(http("GET", "/"));
     await eventually(() => other.text.length > 2 ** 23);
     other.destroy();
+  });
+});
+
+describe("a body", () => {
+  const CHUNKED = "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+  it("is kept in a few blocks, however small its chunks", async () => {
+    const { path } = await servers.listen({
+      handler: ({ body }) => ({ status: 200, body: JSON.stringify({ bytes: body.length }) }),
+    });
+    const concat = vi.spyOn(Buffer, "concat");
+    try {
+      const reply = await exchangeRaw(
+        path,
+        `${CHUNKED}${"1\r\nx\r\n".repeat(100_000)}0\r\n\r\n`,
+        END,
+      );
+      expect(reply).toContain('{"bytes":100000}');
+      const pieces = concat.mock.calls.map(([list]) => list.length);
+      expect(Math.max(0, ...pieces)).toBeLessThan(20);
+    } finally {
+      concat.mockRestore();
+    }
+  });
+
+  it("of a request that is refused by its head is not kept, and the connection goes on", async () => {
+    const refused: ApiRequest[] = [];
+    const handled: string[] = [];
+    const append = vi.spyOn(KeptBytes.prototype, "append");
+    const { path } = await servers.listen({
+      limits: { bodyBytes: BODY_MAX },
+      admit: (request) => {
+        if (request.header("authorization") !== undefined) return undefined;
+        refused.push(request);
+        return { status: 401, body: "{}" };
+      },
+      handler: (request) => {
+        handled.push(request.path);
+        return { status: 200, body: "{}" };
+      },
+    });
+    try {
+      const client = new RawClient(path).send(http("PUT", "/no", "secret").slice(0, -1));
+      await eventually(() => refused.length === 1);
+      client.send("t");
+      await client.until(/ 401 [\s\S]*\{\}$/);
+      expect(append).not.toHaveBeenCalled();
+      client.send(http("GET", "/neither"));
+      await eventually(() => refused.length === 2);
+      client.send(http("PUT", "/yes", "{}", "Authorization: x\r\n"));
+      await client.until(/ 200 /);
+      expect(handled).toEqual(["/yes"]);
+      expect(refused.map(({ body }) => body.length)).toEqual([0, 0]);
+      client.send(http("PUT", "/no", "x".repeat(BODY_MAX + 1)));
+      await client.until(/ 413 /);
+      client.destroy();
+    } finally {
+      append.mockRestore();
+    }
   });
 });
 

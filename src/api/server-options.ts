@@ -3,7 +3,7 @@
  */
 import { EstaloError } from "../errors.js";
 import { errorReply } from "./errors-http.js";
-import type { ApiHandler, ApiReply, SocketOpener } from "./http.js";
+import type { ApiHandler, ApiReply, ApiRequest, SocketOpener } from "./http.js";
 import type { TlsFiles } from "./tls-front.js";
 
 /** Where a server listens. */
@@ -52,6 +52,8 @@ export interface ServerReplies {
 
 export interface ServerOptions {
   readonly address: ServerAddress;
+  /** The reply to a request, or an upgrade, that goes no further, by its head alone: `body` is empty. Never throws. */
+  readonly admit?: (request: ApiRequest) => ApiReply | undefined;
   readonly handler: ApiHandler;
   /** WebSockets by path template, as in "/v1/microvms/{id}/console". */
   readonly sockets?: Readonly<Record<string, SocketOpener>>;

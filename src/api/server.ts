@@ -17,6 +17,7 @@ import uws, {
   type us_socket_context_t,
   type WebSocket,
 } from "uWebSockets.js";
+import { KeptBytes } from "../actors/kept-bytes.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import type { ApiReply, SocketOpener } from "./http.js";
 import { Exchange, type ReplyStyle, writeReply } from "./server-exchange.js";
@@ -196,8 +197,10 @@ export class ApiServer {
     if (exchange === undefined) return;
     const declared = exchange.header("content-length");
     const hasBody = declared !== undefined || exchange.header("transfer-encoding") !== undefined;
+    const refusal = this.#options.admit?.(exchange);
     if (!hasBody) {
-      this.#run(exchange);
+      if (refusal === undefined) this.#run(exchange);
+      else this.#send(exchange, refusal);
       return;
     }
     const limit = this.#limits.bodyBytes;
@@ -205,7 +208,7 @@ export class ApiServer {
       this.#send(exchange, this.#replies.bodyTooLarge(Number(declared), limit), true);
       return;
     }
-    this.#readBody(exchange, response);
+    this.#readBody(exchange, response, refusal);
   }
 
   /** The request, unless it is answered already: while the server closes, and what is no request. */
@@ -225,23 +228,28 @@ export class ApiServer {
     return undefined;
   }
 
-  #readBody(exchange: Exchange, response: HttpResponse): void {
+  /** Of a refused request the body is read, so that its client hears the refusal, and not kept. */
+  #readBody(exchange: Exchange, response: HttpResponse, refusal: ApiReply | undefined): void {
     const limit = this.#limits.bodyBytes;
     let received = 0;
-    let parts: Uint8Array[] = [];
+    const kept = new KeptBytes();
     response.onData((chunk, isLast) => {
       if (!exchange.isOpen) return;
       received += chunk.byteLength;
       this.#counters.receivedBytes += chunk.byteLength;
       if (received > limit) {
-        parts = [];
+        kept.take();
         this.#send(exchange, this.#replies.bodyTooLarge(received, limit), true);
         return;
       }
-      // The chunk is uWebSockets.js's own memory, and gone after this call.
-      if (chunk.byteLength > 0) parts.push(new Uint8Array(chunk.slice(0)));
+      // A copy: the chunk is uWebSockets.js's own memory, and gone after this call.
+      if (refusal === undefined) kept.append(new Uint8Array(chunk));
       if (!isLast) return;
-      exchange.body = parts.length === 1 ? parts[0] : new Uint8Array(Buffer.concat(parts));
+      if (refusal !== undefined) {
+        this.#send(exchange, refusal);
+        return;
+      }
+      exchange.body = new Uint8Array(kept.take());
       this.#run(exchange);
     });
   }
@@ -309,7 +317,7 @@ export class ApiServer {
   #upgrade(exchange: Exchange, opener: SocketOpener, context: us_socket_context_t): void {
     let opened: ReturnType<SocketOpener>;
     try {
-      opened = opener(exchange);
+      opened = this.#options.admit?.(exchange) ?? opener(exchange);
     } catch (error) {
       this.#fail(exchange, error);
       return;

@@ -10,7 +10,7 @@ import { installedGuest } from "../../actors/default-guest.js";
 import type { EstaloError } from "../../errors.js";
 import { docsRoutes } from "../docs-page.js";
 import { firecrackerDocument } from "../firecracker/openapi.js";
-import type { ApiHandler, ApiReply, SocketOpener } from "../http.js";
+import type { ApiHandler, ApiReply } from "../http.js";
 import type { Route } from "../route.js";
 import { createRouter } from "../router.js";
 import { serialiserOf } from "../serialise.js";
@@ -88,10 +88,9 @@ export class FleetDoor {
     const { limits, onFailure } = this.#options;
     const server = await ApiServer.listen({
       address,
-      handler: guardHandler(policy, this.#handler),
-      sockets: Object.fromEntries(
-        this.#sockets.map(({ spec, open }) => [spec.path, guardOpener(policy, open)]),
-      ),
+      admit: (request) => policy.admit(request),
+      handler: withOrigin(policy, this.#handler),
+      sockets: Object.fromEntries(this.#sockets.map(({ spec, open }) => [spec.path, open])),
       ...(limits === undefined ? {} : { limits }),
       ...(onFailure === undefined ? {} : { onFailure }),
     });
@@ -158,20 +157,13 @@ function hasKvm(): boolean {
   }
 }
 
-/** The handler for requests that the policy lets through. */
-function guardHandler(policy: AccessPolicy, handler: ApiHandler): ApiHandler {
+/** The handler, whose replies the pages of allowed origins see. */
+function withOrigin(policy: AccessPolicy, handler: ApiHandler): ApiHandler {
   return (request) => {
-    const refusal = policy.admit(request);
-    if (refusal !== undefined) return refusal;
     const reply = handler(request);
     if (request.header("origin") === undefined) return reply;
     const added = policy.originHeaders(request);
     const complete = (done: ApiReply) => ({ ...done, headers: { ...done.headers, ...added } });
     return reply instanceof Promise ? reply.then(complete) : complete(reply);
   };
-}
-
-/** The same for an upgrade. */
-function guardOpener(policy: AccessPolicy, open: SocketOpener): SocketOpener {
-  return (request) => policy.admit(request) ?? open(request);
 }
