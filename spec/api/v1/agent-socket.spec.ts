@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Duplex } from "node:stream";
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { GuestAgent } from "../../../src/actors/agent/guest-agent.js";
 import { encodeFrame, encodePath, FRAME, FrameReader } from "../../../src/actors/agent/protocol.js";
@@ -93,6 +94,69 @@ describe("openAgent", () => {
     const session = openAgent(host.fleet, "web", much);
     for (let sent = 0; sent < 5; sent++) session.onMessage?.(new Uint8Array(2 ** 16), true);
     expect(much.closed?.code).toBe(1013);
+  });
+});
+
+describe("a client's messages, however small", () => {
+  /** A guest that takes nothing until it is told to, and the writes that it was given. */
+  const busyGuest = () => {
+    const writes: Buffer[] = [];
+    const next: (() => void)[] = [];
+    const stream = new Duplex({
+      read() {},
+      write(bytes, _encoding, written) {
+        writes.push(bytes);
+        next.push(written);
+      },
+    });
+    const takeAll = async () => {
+      for (let idle = 0; idle < 5; idle++) {
+        await new Promise((resolve) => setImmediate(resolve));
+        for (const written of next.splice(0)) {
+          idle = 0;
+          written();
+        }
+      }
+    };
+    return { stream, writes, takeAll };
+  };
+  const open = (connecting: Promise<Duplex>) => {
+    const { id } = host.fleet.get("mute");
+    const agent = new GuestAgent(() => connecting);
+    Object.assign(host.fleet.machine(id).devices, { vsock: { agent } });
+    const peer = new FakePeer();
+    return { peer, session: openAgent(host.fleet, "mute", peer) };
+  };
+  const MESSAGES = 100_000;
+
+  it("wait together, before there is a connection and behind what the guest has", async () => {
+    const { stream, writes, takeAll } = busyGuest();
+    let connect: (stream: Duplex) => void = () => {};
+    const { peer, session } = open(
+      new Promise((resolve) => {
+        connect = resolve;
+      }),
+    );
+    const sent: number[] = [];
+    const send = () => {
+      for (let count = 0; count < MESSAGES; count++) {
+        session.onMessage?.(new Uint8Array(0), true);
+        sent.push(sent.length % 251);
+        session.onMessage?.(Uint8Array.of(sent.at(-1) as number), true);
+      }
+    };
+    send();
+    connect(stream);
+    await vi.waitUntil(() => writes.length > 0, { timeout: 20_000 });
+    send();
+    await takeAll();
+    expect(Buffer.concat(writes).equals(Buffer.from(sent))).toBe(true);
+    expect(writes.length).toBeLessThan(10);
+    expect(peer.closed).toBeUndefined();
+    const told = peer.json.at(-1)?.bytes as number;
+    expect(2 * MESSAGES - told).toBeLessThan(64 * 1024);
+    session.onClose();
+    expect(stream.destroyed).toBe(true);
   });
 });
 

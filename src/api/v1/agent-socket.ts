@@ -7,6 +7,7 @@
  * what the guest does for it.
  */
 import type { Duplex } from "node:stream";
+import { KeptBytes } from "../../actors/kept-bytes.js";
 import { isEstaloError } from "../../errors.js";
 import type { SocketPeer, SocketSession } from "../http.js";
 import {
@@ -45,8 +46,9 @@ class AgentSession implements SocketSession {
   readonly #peer: SocketPeer;
   readonly #gone = new AbortController();
   #stream: Duplex | undefined;
-  /** What came before there was a connection. */
-  #early: Buffer[] = [];
+  /** What came while there was no connection, or the guest was busy with what came before. */
+  readonly #waiting = new KeptBytes();
+  #writingBytes = 0;
   #unreadBytes = 0;
   #takenBytes = 0;
   #toldBytes = 0;
@@ -71,10 +73,8 @@ class AgentSession implements SocketSession {
       this.#close(CLOSE_TOO_SLOW, "the guest does not read");
       return;
     }
-    // Valid during this call only.
-    const bytes = Buffer.from(message);
-    if (this.#stream === undefined) this.#early.push(bytes);
-    else this.#write(this.#stream, bytes);
+    this.#waiting.append(message);
+    this.#write();
   }
 
   onDrain(): void {
@@ -86,7 +86,7 @@ class AgentSession implements SocketSession {
   onClose(): void {
     if (this.#gone.signal.aborted) return;
     this.#gone.abort();
-    this.#early = [];
+    this.#waiting.take();
     this.#stream?.destroy();
   }
 
@@ -105,16 +105,28 @@ class AgentSession implements SocketSession {
     // What the guest said last has been sent by then: queued messages go before the goodbye.
     const end = () => this.#close(CLOSE_NORMAL, "the agent has ended the connection");
     stream.on("end", end).on("close", end);
-    for (const bytes of this.#early.splice(0)) this.#write(stream, bytes);
+    this.#write();
   }
 
-  #write(stream: Duplex, bytes: Buffer): void {
-    stream.write(bytes, (error) => {
-      if (error != null) return;
-      this.#unreadBytes -= bytes.length;
-      this.#takenBytes += bytes.length;
-      this.#tellTaken();
-    });
+  /** What waits goes together: a client's messages may be as small as it likes. */
+  #write(): void {
+    if (this.#stream === undefined || this.#writingBytes > 0) return;
+    const bytes = this.#waiting.take();
+    this.#writingBytes = bytes.length;
+    for (let at = 0; at < bytes.length; at += TAKEN_STEP_BYTES) {
+      const part = bytes.subarray(at, at + TAKEN_STEP_BYTES);
+      this.#stream.write(part, (error) => {
+        if (error == null) this.#taken(part.length);
+      });
+    }
+  }
+
+  #taken(bytes: number): void {
+    this.#writingBytes -= bytes;
+    this.#unreadBytes -= bytes;
+    this.#takenBytes += bytes;
+    this.#tellTaken();
+    this.#write();
   }
 
   #tellTaken(): void {
