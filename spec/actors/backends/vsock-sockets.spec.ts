@@ -90,6 +90,10 @@ describe("VsockSockets", () => {
     ["at once", ["CONNECT 52\n"]],
     ["in pieces", ["conn", "ECT  5", "2", "\n"]],
     ["with bytes for the guest behind it", ["CONNECT 52\nearly"]],
+    ["in a line that ends as on Windows", ["CONNECT 52\r\n"]],
+    ["with blanks around the words", [" Connect\t 52 \t\n"]],
+    ["with further words", ["connect 52 please, if you can.\n"]],
+    ["with a long number", ["CONNECT +0000000000000000000052\n"]],
   ])("connects a program that says so %s", async (_what, parts) => {
     const socket = await program(...parts);
     const { hostPort, guestPort } = await packet(regs.REQUEST);
@@ -129,6 +133,11 @@ describe("VsockSockets", () => {
     ["something else", "HELLO\n"],
     ["no port", "CONNECT \n"],
     ["a port beyond 2^32", "CONNECT 4294967296\n"],
+    ["a port that is no number", "CONNECT 52a\n"],
+    ["a port below 0", "CONNECT -1\n"],
+    ["one word", "CONNECT52\n"],
+    ["a first word of its own", "GET CONNECT 52\n"],
+    ["a longer line", "CONNECT 52 please, if you can...\n"],
     ["a line without an end", "CONNECT 0000000000000000000000000052"],
     ["binary", "\0\0\0\0\n"],
   ])("hangs up on a program that says %s", async (_what, line) => {

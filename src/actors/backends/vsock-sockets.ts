@@ -10,12 +10,13 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import type { VsockConnection, VsockEnd } from "../../devices/virtio/vsock-connection.js";
 import { type EstaloError, hostError } from "../../errors.js";
 
-/** `CONNECT `, a port and a newline are shorter. */
+/** The greeting with its newline, as Firecracker reads it. */
 const GREETING_BYTES_MAX = 32;
 /** A program that connects says what it wants within this, ms. */
 const GREETING_TIMEOUT_MS = 30_000;
 const NEWLINE = 10;
-const GREETING = /^CONNECT +([0-9]{1,10})$/i;
+/** Words between ASCII blanks, of which the first two count; the port as Rust reads a number. */
+const GREETING = /^[\t\f\r ]*CONNECT[\t\f\r ]+\+?([0-9]+)(?:[\t\f\r ]|$)/i;
 const PORT_MAX = 0xffff_ffff;
 
 /** Connects to a port of the guest's; `undefined`: it cannot be now. */
