@@ -251,8 +251,8 @@ export class MicroVm implements AsyncDisposable {
 
   /**
    * Connects to a vsock port of the guest's, and gives a stream when the guest has accepted. Rejects with
-   * ERR_ESTALO_VSOCK (nobody listens, no driver yet), ERR_ESTALO_STATE (no vsock device) or
-   * ERR_ESTALO_ABORTED.
+   * ERR_ESTALO_VSOCK (nobody listens, no driver yet, a function of {@link MicroVm.vsock} keeps it),
+   * ERR_ESTALO_STATE (no vsock device) or ERR_ESTALO_ABORTED.
    *
    * @param port - 0 to 4,294,967,295
    */
@@ -310,8 +310,10 @@ export class MicroVm implements AsyncDisposable {
   }
 
   /**
-   * Functions in the way of the guest's vsock connections: `vsock.use((connect, next) => …)`. Its getter raises
-   * ERR_ESTALO_STATE without a vsock device.
+   * Functions in the way of vsock connections, the guest's ("from-guest") and the host's ("to-guest": by
+   * {@link MicroVm.connect} and the device's Unix socket): `vsock.use((connect, next) => …)`. Those to the guest's
+   * agent that `exec`, `files` and `agent` make are not among them. One that a function does not pass on is
+   * refused. Its getter raises ERR_ESTALO_STATE without a vsock device.
    */
   get vsock(): Pick<MiddlewareChain<VsockConnect>, "use"> {
     return this.#supervisor.devices.requireVsock().middleware;

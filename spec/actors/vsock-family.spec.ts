@@ -3,8 +3,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { AGENT_PORT } from "../../src/actors/agent/protocol.js";
 import { checkVsock } from "../../src/actors/config-vsock.js";
-import { VsockFamily } from "../../src/actors/vsock-family.js";
+import { type VsockConnect, VsockFamily } from "../../src/actors/vsock-family.js";
 import type { VsockStream } from "../../src/actors/vsock-stream.js";
 import type { VirtioVsock } from "../../src/devices/virtio/vsock.js";
 import * as regs from "../../src/devices/virtio/vsock.regs.js";
@@ -114,6 +115,76 @@ describe("VsockFamily for this process", () => {
     m.send({ operation: regs.REQUEST, hostPort: 81, guestPort: 3 });
     expect(taken).toEqual([80, 81]);
     expect(family.middleware.metrics).toMatchObject({ seen: 3, passed: 1, kept: 2 });
+  });
+
+  it("asks functions before it asks the guest", async () => {
+    const { family, m } = started();
+    const asked: VsockConnect[] = [];
+    family.middleware.use(async (connect, next) => {
+      asked.push(connect);
+      await Promise.resolve();
+      if (connect.port === 52) await next();
+    });
+    await expect(family.connectTo(53, undefined)).rejects.toMatchObject({
+      code: "ERR_ESTALO_VSOCK",
+      data: { port: 53, reason: "refused" },
+    });
+    expect(m.got()).toEqual([]);
+    const connecting = family.connectTo(52, undefined);
+    expect(m.got()).toEqual([]);
+    await new Promise(setImmediate);
+    const [{ operation, hostPort, guestPort }] = m.got();
+    expect([operation, guestPort]).toEqual([regs.REQUEST, 52]);
+    m.send({ hostPort, guestPort, operation: regs.RESPONSE });
+    expect((await connecting).guestPort).toBe(52);
+    expect(asked).toEqual([
+      { direction: "to-guest", port: 53, guestPort: 53 },
+      { direction: "to-guest", port: 52, guestPort: 52 },
+    ]);
+    m.send({ operation: regs.REQUEST, hostPort: 80, guestPort: 1 });
+    expect(asked.at(-1)).toEqual({ direction: "from-guest", port: 80, guestPort: 1 });
+  });
+
+  it("asks no function for the agent's connections", () => {
+    const { family, m } = started();
+    family.middleware.use(() => {});
+    void family.agent.openStream().catch(() => {});
+    expect(m.got()).toMatchObject([{ operation: regs.REQUEST, guestPort: AGENT_PORT }]);
+    expect(family.middleware.metrics.seen).toBe(0);
+  });
+
+  it("rejects a call that functions hold when it is aborted, and at the end of the microVM", async () => {
+    const { family, m } = started();
+    const passes: (() => Promise<void>)[] = [];
+    family.middleware.use((_connect, next) => {
+      passes.push(next);
+      return new Promise(() => {});
+    });
+    const abort = new AbortController();
+    const aborted = family.connectTo(52, abort.signal);
+    const ended = family.connectTo(52, undefined);
+    abort.abort();
+    await expect(aborted).rejects.toMatchObject({ code: "ERR_ESTALO_ABORTED" });
+    family.close();
+    await expect(ended).rejects.toMatchObject({ code: "ERR_ESTALO_VSOCK" });
+    await Promise.all(passes.map((next) => next()));
+    expect(m.got()).toEqual([]);
+  });
+
+  it("takes no turn more where no function is installed, either way", () => {
+    const { family, m } = started();
+    const send = vi.spyOn(family.middleware, "send");
+    const taken: VsockStream[] = [];
+    family.listen(80, (stream) => taken.push(stream));
+    for (const isBefore of [true, false]) {
+      if (!isBefore) family.middleware.use(() => {})();
+      void family.connectTo(52, undefined).catch(() => {});
+      expect(m.operations()).toEqual([regs.REQUEST]);
+      m.send({ operation: regs.REQUEST, hostPort: 80, guestPort: 1 + taken.length });
+      expect(m.operations()).toEqual([regs.RESPONSE]);
+    }
+    expect(taken).toHaveLength(2);
+    expect(send).not.toHaveBeenCalled();
   });
 
   it("makes a fast writer wait for the guest, and a fast guest for the reader", async () => {

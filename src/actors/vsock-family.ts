@@ -5,7 +5,7 @@
 import { VirtioVsock } from "../devices/virtio/vsock.js";
 import type { VsockConnection, VsockEnd } from "../devices/virtio/vsock-connection.js";
 import { EstaloError } from "../errors.js";
-import { abortable } from "./abortable.js";
+import { abortable, throwIfAborted } from "./abortable.js";
 import { GuestAgent } from "./agent/guest-agent.js";
 import { AGENT_PORT } from "./agent/protocol.js";
 import { VsockSockets } from "./backends/vsock-sockets.js";
@@ -13,12 +13,16 @@ import type { CheckedVsock } from "./config-vsock.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
 import type { DeviceFamily } from "./device-family.js";
 import { MiddlewareChain, type MiddlewareReporter } from "./middleware.js";
+import type { Direction } from "./net-middleware.js";
 import { VsockStream, vsockError } from "./vsock-stream.js";
 
-/** A connection that the guest asks for. */
+/** A connection that the guest asks the host for, or the host the guest. */
 export interface VsockConnect {
-  /** The host's port, and the guest's. */
+  /** Who asks: the guest, or the host by `vm.connect()` or the device's Unix socket. */
+  readonly direction: Direction;
+  /** The port that is asked for: the host's "from-guest", the guest's "to-guest". */
   readonly port: number;
+  /** The guest's port: "to-guest" the one that is asked for. */
   readonly guestPort: number;
 }
 
@@ -27,13 +31,15 @@ export type VsockHandler = (stream: VsockStream) => void;
 
 /** See the file's header. Thread: the device host's. */
 export class VsockFamily implements DeviceFamily {
-  /** The agent in the guest, where there is one. */
-  readonly agent = new GuestAgent((signal) => this.connectTo(AGENT_PORT, signal));
+  /** The agent in the guest, where there is one. Its connections are ours, and no function is asked. */
+  readonly agent = new GuestAgent((signal) => this.#reach(AGENT_PORT, signal));
   readonly #config: CheckedVsock;
   readonly #sockets: VsockSockets | undefined;
-  /** In the way of the guest's connections to the host. */
+  /** In the way of connections, whoever asks for them; not of the agent's. */
   readonly middleware: MiddlewareChain<VsockConnect>;
   readonly #handlers = new Map<number, VsockHandler>();
+  /** Refusals of connections whose functions have not decided yet. */
+  readonly #held = new Set<() => void>();
   #device: VirtioVsock | undefined;
 
   /** Listens where the configuration says; raises ERR_ESTALO_VSOCK_SOCKET. */
@@ -43,9 +49,10 @@ export class VsockFamily implements DeviceFamily {
     this.middleware = new MiddlewareChain("vsock", config.connectionsMax, report);
     const { udsPath, connectionsMax } = config;
     if (udsPath !== undefined) {
-      this.#sockets = new VsockSockets(udsPath, connectionsMax, (port, end) =>
-        this.#device?.connect(port, end),
-      );
+      this.#sockets = new VsockSockets(udsPath, connectionsMax, {
+        permit: (port, go, refuse) => this.#permit(toGuest(port), go, refuse),
+        connect: (port, end) => this.#device?.connect(port, end),
+      });
     }
   }
 
@@ -78,7 +85,7 @@ export class VsockFamily implements DeviceFamily {
       : { ...this.#device.metrics, ...this.#sockets?.metrics };
   }
 
-  /** A stream to a port of the guest's, when it has accepted; rejects with ERR_ESTALO_VSOCK. */
+  /** A stream to a port of the guest's, when it has accepted; rejects with ERR_ESTALO_VSOCK. Asks no function. */
   open(port: number): { readonly stream: Promise<VsockStream>; cancel(): void } {
     let cancel = () => {};
     const stream = new Promise<VsockStream>((resolve, reject) => {
@@ -100,8 +107,19 @@ export class VsockFamily implements DeviceFamily {
     return { stream, cancel: () => cancel() };
   }
 
+  /** A stream as by `open` when functions pass it on, given up when the signal aborts. */
+  connectTo(port: number, signal: AbortSignal | undefined): Promise<VsockStream> {
+    if (!this.middleware.isUsed) return this.#reach(port, signal);
+    const stream = new Promise<VsockStream>((resolve, reject) => {
+      const go = () => resolve(this.#reach(port, signal));
+      this.#permit(toGuest(port), go, () => reject(vsockError(port, "refused")));
+    });
+    return abortable(stream, signal);
+  }
+
   /** As `open`, given up when the signal aborts. */
-  async connectTo(port: number, signal: AbortSignal | undefined): Promise<VsockStream> {
+  async #reach(port: number, signal: AbortSignal | undefined): Promise<VsockStream> {
+    throwIfAborted(signal);
     const { stream, cancel } = this.open(port);
     try {
       return await abortable(stream, signal);
@@ -129,22 +147,34 @@ export class VsockFamily implements DeviceFamily {
     this.#device?.reset();
     this.#sockets?.close();
     this.#handlers.clear();
+    const held = [...this.#held];
+    this.#held.clear();
+    for (const refuse of held) refuse();
   }
 
   #offer(connection: VsockConnection): void {
-    if (this.middleware.isUsed) void this.#ask(connection);
-    else this.#connect(connection);
+    const { hostPort, guestPort } = connection;
+    const connect: VsockConnect = { direction: "from-guest", port: hostPort, guestPort };
+    const go = () => {
+      if (!connection.isClosed) this.#connect(connection);
+    };
+    this.#permit(connect, go, () => connection.destroy());
   }
 
-  /** Lets functions look at a connection; one that they do not pass on is refused. */
-  async #ask(connection: VsockConnection): Promise<void> {
-    const { hostPort, guestPort } = connection;
-    let isOffered = false;
-    await this.middleware.send({ port: hostPort, guestPort }, () => {
-      isOffered = true;
-      if (!connection.isClosed) this.#connect(connection);
-    });
-    if (!isOffered) connection.destroy();
+  /**
+   * Lets functions look at a connection before it is made: `go` when they pass it on, `refuse` when they do not.
+   * Without any, `go` at once.
+   */
+  #permit(connect: VsockConnect, go: () => void, refuse: () => void): void {
+    if (!this.middleware.isUsed) {
+      go();
+      return;
+    }
+    this.#held.add(refuse);
+    const decide = (decision: () => void) => {
+      if (this.#held.delete(refuse)) decision();
+    };
+    void this.middleware.send(connect, () => decide(go)).then(() => decide(refuse));
   }
 
   #connect(connection: VsockConnection): void {
@@ -159,4 +189,8 @@ export class VsockFamily implements DeviceFamily {
       connection.destroy();
     }
   }
+}
+
+function toGuest(port: number): VsockConnect {
+  return { direction: "to-guest", port, guestPort: port };
 }

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { checkVsock } from "../../../src/actors/config-vsock.js";
-import { VsockFamily } from "../../../src/actors/vsock-family.js";
+import { type VsockConnect, VsockFamily } from "../../../src/actors/vsock-family.js";
 import type { VirtioVsock } from "../../../src/devices/virtio/vsock.js";
 import * as regs from "../../../src/devices/virtio/vsock.regs.js";
 import { type Packet, VsockMachine } from "../../support/vsock-machine.js";
@@ -144,6 +144,32 @@ describe("VsockSockets", () => {
     const socket = await program(line);
     await vi.waitUntil(() => socket.closed || socket.readableEnded, { timeout: 20_000 });
     expect(m.got()).toEqual([]);
+    expect(family.metrics).toMatchObject({ conn_event_fails: 1 });
+  });
+
+  it("asks functions before it asks the guest, and hangs up on whom they refuse", async () => {
+    const decisions: (() => void)[] = [];
+    const asked: VsockConnect[] = [];
+    const leave = family.middleware.use(async (connect, next) => {
+      asked.push(connect);
+      if (await new Promise((resolve) => decisions.push(() => resolve(connect.port === 52)))) {
+        await next();
+      }
+    });
+    const refused = await program("CONNECT 53\n");
+    const passed = await program("CONNECT 52\nearly");
+    await vi.waitUntil(() => asked.length === 2, { timeout: 20_000 });
+    leave();
+    expect(asked[0]).toEqual({ direction: "to-guest", port: 53, guestPort: 53 });
+    expect(m.got()).toEqual([]);
+    for (const decide of decisions) decide();
+    const { hostPort, guestPort } = await packet(regs.REQUEST);
+    m.send({ hostPort, guestPort, operation: regs.RESPONSE });
+    expect(await text(passed, /\n/)).toBe(`OK ${hostPort}\n`);
+    expect(Buffer.from((await packet(regs.DATA)).payload).toString()).toBe("early");
+    refused.resume();
+    await vi.waitUntil(() => refused.readableEnded || refused.closed, { timeout: 20_000 });
+    expect(guestPort).toBe(52);
     expect(family.metrics).toMatchObject({ conn_event_fails: 1 });
   });
 

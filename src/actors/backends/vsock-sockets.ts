@@ -19,8 +19,13 @@ const NEWLINE = 10;
 const GREETING = /^[\t\f\r ]*CONNECT[\t\f\r ]+\+?([0-9]+)(?:[\t\f\r ]|$)/i;
 const PORT_MAX = 0xffff_ffff;
 
-/** Connects to a port of the guest's; `undefined`: it cannot be now. */
-export type ConnectToGuest = (port: number, end: VsockEnd) => VsockConnection | undefined;
+/** The guest, for programs that connect to it. */
+export interface VsockGuest {
+  /** Calls one of both, now or later: whether a program may connect to this port of the guest's. */
+  permit(port: number, go: () => void, refuse: () => void): void;
+  /** Connects to a port of the guest's; `undefined`: it cannot be now. */
+  connect(port: number, end: VsockEnd): VsockConnection | undefined;
+}
 
 /** Counters of what programs did. */
 export interface VsockSocketMetrics {
@@ -62,7 +67,7 @@ export class VsockSockets {
   readonly metrics: VsockSocketMetrics = { conn_event_fails: 0, muxer_event_fails: 0 };
 
   readonly #path: string;
-  readonly #connectToGuest: ConnectToGuest;
+  readonly #guest: VsockGuest;
   readonly #server: Server;
   readonly #bound: Stats;
   readonly #sockets = new Set<Socket>();
@@ -72,9 +77,9 @@ export class VsockSockets {
    *
    * @param connectionsMax - programs that may be connected at once
    */
-  constructor(path: string, connectionsMax: number, connectToGuest: ConnectToGuest) {
+  constructor(path: string, connectionsMax: number, guest: VsockGuest) {
     this.#path = path;
-    this.#connectToGuest = connectToGuest;
+    this.#guest = guest;
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: false }, (socket) =>
       this.#greet(socket),
     );
@@ -177,14 +182,18 @@ export class VsockSockets {
     };
     // Nothing is read before the guest has accepted.
     socket.pause();
-    connection = this.#connectToGuest(port, end);
-    if (connection === undefined) {
+    const refuse = () => {
       this.metrics.conn_event_fails++;
       socket.destroy();
-    } else {
+    };
+    const go = () => {
+      if (socket.destroyed) return;
+      connection = this.#guest.connect(port, end);
       // At once: a program that ends its side is heard before the guest has accepted.
-      connection.write(Uint8Array.from(rest));
-    }
+      if (connection === undefined) refuse();
+      else connection.write(Uint8Array.from(rest));
+    };
+    this.#guest.permit(port, go, refuse);
   }
 }
 
