@@ -18,8 +18,11 @@ export class BlockMachine extends VirtioMachine<VirtioBlock> {
   ring!: RingDriver;
   #next = 128 * KIB;
 
-  constructor(disk: MemoryDiskOptions = {}, options: Partial<BlockOptions> = {}) {
-    const memory = createMemory(MIB);
+  constructor(
+    disk: MemoryDiskOptions = {},
+    options: Partial<BlockOptions> = {},
+    memory = createMemory(MIB),
+  ) {
     const backend = new MemoryDisk(memory, DISK_BYTES, disk);
     super(memory, (host) => new VirtioBlock(host, { backend, cacheType: "Writeback", ...options }));
     this.disk = backend;

@@ -6,7 +6,8 @@ import * as regs from "../../../src/devices/virtio/block.regs.js";
 import type { BlockOptions } from "../../../src/devices/virtio/block-config.js";
 import { featureBits, RING_FEATURES } from "../../../src/devices/virtio/features.js";
 import * as transport from "../../../src/devices/virtio/mmio-transport.regs.js";
-import { KIB } from "../../../src/units.js";
+import { GuestMemory } from "../../../src/native/guest-memory.js";
+import { KIB, MIB } from "../../../src/units.js";
 import { BlockMachine, DATA, into, out } from "../../support/block-machine.js";
 import type { MemoryDiskOptions } from "../../support/memory-disk.js";
 
@@ -295,5 +296,32 @@ describe("VirtioBlock with a rate limiter", () => {
     m.device.resumeThrottled();
     expect(m.faults).toEqual([]);
     expect(m.status).toBe(0);
+  });
+});
+
+describe("VirtioBlock with memory that is unplugged meanwhile", () => {
+  it("ends a request whose status has no place any more, and goes on", () => {
+    const pluggable = { start: MIB, sizeBytes: MIB, blockBytes: MIB };
+    const memory = new GuestMemory(
+      new SharedArrayBuffer(2 * MIB),
+      [{ start: 0, sizeBytes: MIB }],
+      pluggable,
+    );
+    memory.setPlugged(MIB, MIB, true);
+    const m = new BlockMachine({ deferred: true }, {}, memory);
+    m.ring = m.start();
+    m.disk.bytes.set(pattern(512));
+    const header = 200 * KIB;
+    m.memory.writeU32(header, regs.TYPE_IN);
+    m.memory.writeU64(header + 8, 0);
+    const head = m.ring.add(out(16, header), into(512), into(1, MIB));
+    const other = m.request(regs.TYPE_IN, 0, into(512, DATA + 512));
+    m.kick();
+    memory.setPlugged(MIB, MIB, false);
+    m.disk.finish();
+    expect(m.ring.takeUsed().map((used) => used.head)).toEqual([head, other.head]);
+    expect(m.memory.readU8(other.status)).toBe(regs.STATUS_OK);
+    expect(m.faults).toEqual([]);
+    expect(m.device.reset()).toBeUndefined();
   });
 });

@@ -217,8 +217,7 @@ export class VirtioBlock implements VirtioBack {
     const { inBytes, statusAddress } = this.#request;
     if (status !== regs.STATUS_OK) this.metrics.invalid_reqs_count++;
     this.#host.memory.writeU8(statusAddress, status);
-    // A used length covers all bytes before it: data that was not written allows no claim on the
-    // status.
+    // A used length covers all bytes before it: without the data there is none for the status.
     const answered = status === regs.STATUS_OK || inBytes === 0;
     queue.addUsed(this.#chain.head, answered ? inBytes + regs.STATUS_BYTES : 0);
   }
@@ -367,7 +366,9 @@ export class VirtioBlock implements VirtioBack {
     } else this.metrics.execute_fails++;
     let usedBytes: number = regs.STATUS_BYTES;
     if (operation === DISK_READ) usedBytes = result < 0 ? 0 : flights.dataBytes[tag] + usedBytes;
-    this.#host.memory.writeU8(flights.statusAddress[tag], statusOf(result));
+    const at = flights.statusAddress[tag];
+    // Memory may have been unplugged meanwhile.
+    if (this.#host.memory.contains(at, 1)) this.#host.memory.writeU8(at, statusOf(result));
     this.#queue?.addUsed(flights.head[tag], usedBytes);
     flights.release(tag);
   }
