@@ -239,6 +239,32 @@ describe("DeviceBoard", () => {
     }
   });
 
+  it("leaves its turn to others while the guest sends, and readers take their time", () => {
+    vi.useFakeTimers({ toFake: ["setTimeout"] });
+    let nowMs = 1000;
+    const now = vi.spyOn(performance, "now").mockImplementation(() => nowMs);
+    try {
+      const bench = createBench();
+      const front = bench.front(SERIAL);
+      let taken = 0;
+      bench.console.read(() => {
+        taken++;
+        nowMs += 100;
+        if (taken < 50) front.write(0, 1, 65);
+      });
+      front.write(0, 1, 65);
+      bench.board.drain();
+      expect(taken).toBe(1);
+      vi.advanceTimersByTime(1);
+      expect(taken).toBe(2);
+      vi.runAllTimers();
+      expect(taken).toBe(50);
+    } finally {
+      now.mockRestore();
+      vi.useRealTimers();
+    }
+  });
+
   it("tells its supervisor what concerns the whole machine", async () => {
     const bench = createBench();
     bench.front(REPORT).write(0, 1, 123);

@@ -67,6 +67,32 @@ describe("SerialBack draining", () => {
     expect(fake.state[words.ERROR_COUNT_WORD]).toBe(0);
   });
 
+  it("leaves what is sent while it drains for later", () => {
+    const fake = new FakeFront("serial-16550");
+    const tasks: (() => void)[] = [];
+    const taken: number[] = [];
+    // Nothing is quicker than this guest.
+    const write = (bytes: Uint8Array) => {
+      taken.push(...bytes);
+      if (taken.length < 1000) fake.write8(regs.TRANSMIT_OFFSET, taken.length % 251);
+      return true;
+    };
+    const later = (task: () => void): void => void tasks.push(task);
+    const back = new SerialBack(fake.state, { irq: new FakeIrq(), sink: { write }, later });
+    fake.write8(regs.TRANSMIT_OFFSET, 0);
+    for (const { event } of fake.takePosts()) back.handleEvent(event);
+    for (let turn = 1; turn <= 3; turn++) {
+      expect(tasks).toHaveLength(1);
+      tasks.shift()?.();
+      expect(taken).toHaveLength(turn);
+      // The ring was empty when it was sent.
+      for (const { event } of fake.takePosts()) back.handleEvent(event);
+    }
+    for (let task = tasks.shift(); task !== undefined; task = tasks.shift()) task();
+    expect(taken).toEqual(Array.from({ length: 1000 }, (_, index) => index % 251));
+    expect(back.drained).toBe(true);
+  });
+
   it("takes a whole line at once where it may wait a little, and is told of it once", () => {
     const fake = new FakeFront("serial-16550");
     const sink = new FakeSink();

@@ -108,6 +108,7 @@ export class DeviceBoard {
   readonly #watches: Watch[] = [];
   readonly #failedAtMs = new Map<string, number>();
   #serialAtMs = Number.NEGATIVE_INFINITY;
+  #isSerialRunning = false;
   #rings: ExitRingConsumer[] = [];
   #states: readonly Int32Array[] = [];
   #serial: SerialBack | undefined;
@@ -277,13 +278,24 @@ export class DeviceBoard {
     }
   }
 
-  /** A first byte after a pause is somebody's echo, or news: at once. What follows it comes by the line. */
+  /**
+   * A first byte after a pause is somebody's echo, or news: at once. What follows it comes by the line, as does
+   * what a task puts off itself, however long that one takes.
+   */
   #serialLater(name: string, task: () => void): void {
     const now = performance.now();
     const quietMs = now - this.#serialAtMs;
     this.#serialAtMs = now;
-    if (quietMs > SERIAL_QUIET_MS) task();
-    else setTimeout(() => this.#runLater(name, task), SERIAL_DELAY_MS);
+    const run = () => {
+      this.#isSerialRunning = true;
+      try {
+        task();
+      } finally {
+        this.#isSerialRunning = false;
+      }
+    };
+    if (quietMs > SERIAL_QUIET_MS && !this.#isSerialRunning) run();
+    else setTimeout(() => this.#runLater(name, run), SERIAL_DELAY_MS);
   }
 
   #createBack(

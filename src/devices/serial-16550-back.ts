@@ -54,6 +54,8 @@ export class SerialBack {
   readonly #later: (task: () => void) => void;
   readonly #limit: RateLimiter | undefined;
   #sinkReady = true;
+  /** A flush comes later. */
+  #isPutOff = false;
 
   constructor(state: Int32Array, options: SerialBackOptions) {
     this.#state = state;
@@ -68,7 +70,7 @@ export class SerialBack {
   /** Takes an event that a front posted (devices/events.ts). */
   handleEvent(event: number): void {
     if (event === SERIAL_TRANSMIT) {
-      this.#later(() => this.flush());
+      this.#flushLater();
     } else if (event === SERIAL_RECEIVE_EMPTY || event === SERIAL_RTS_RAISED) {
       this.onReceiveRoom?.();
     }
@@ -84,14 +86,17 @@ export class SerialBack {
     while (!this.drained) this.drain();
   }
 
-  /** Hands everything sent to the sink, until it says that it wants no more. */
+  /**
+   * Hands what was sent to the sink, until it says that it wants no more. What is sent meanwhile comes later: a
+   * guest that goes on sending may not occupy the thread.
+   */
   drain(): void {
     const state = this.#state;
     this.#sinkReady = true;
     let tail = state[words.TRANSMIT_TAIL_WORD];
-    while (this.#sinkReady) {
-      const used = (Atomics.load(state, words.TRANSMIT_HEAD_WORD) - tail) | 0;
-      if (used === 0) return;
+    const head = Atomics.load(state, words.TRANSMIT_HEAD_WORD);
+    while (this.#sinkReady && tail !== head) {
+      const used = (head - tail) | 0;
       const at = tail & (words.TRANSMIT_BYTES - 1);
       // A private copy, up to the ring's end.
       const bytes = this.#rings.transmit.slice(at, Math.min(at + used, words.TRANSMIT_BYTES));
@@ -104,6 +109,8 @@ export class SerialBack {
       this.droppedBytes += bytes.length - allowed;
       if (allowed > 0) this.#sinkReady = this.#sink.write(bytes.subarray(0, allowed));
     }
+    // The guest tells only of the first byte in an empty ring.
+    if (this.#sinkReady && !this.drained) this.#flushLater();
   }
 
   /**
@@ -142,6 +149,16 @@ export class SerialBack {
   get drained(): boolean {
     const state = this.#state;
     return Atomics.load(state, words.TRANSMIT_HEAD_WORD) === state[words.TRANSMIT_TAIL_WORD];
+  }
+
+  /** Once at a time, whoever asks. */
+  #flushLater(): void {
+    if (this.#isPutOff) return;
+    this.#isPutOff = true;
+    this.#later(() => {
+      this.#isPutOff = false;
+      this.flush();
+    });
   }
 
   #mayPush(): boolean {
