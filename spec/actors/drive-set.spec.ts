@@ -10,7 +10,8 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
+import { FilteredDisk } from "../../src/actors/block-middleware.js";
 import type { CheckedDrive, IoEngine } from "../../src/actors/config.js";
 import { DeviceHost } from "../../src/actors/device-host.js";
 import { DriveSet } from "../../src/actors/drive-set.js";
@@ -267,6 +268,32 @@ describe("DriveSet", () => {
       expect(await read()).toBe("b");
       expect(seen.length).toBe(length);
       expect(machine.device.metrics.update_count).toBe(1);
+      set.close();
+    });
+
+    it("has nothing before the drive's own backend but while there are functions", async () => {
+      const detoured = vi.spyOn(FilteredDisk.prototype, "enqueue");
+      onTestFinished(() => detoured.mockRestore());
+      const { set, read, machine } = running(ioEngine);
+      const changed = vi.spyOn(machine.device, "setBackend");
+      /** What the drive's device talks to from its latest change on. */
+      const latest = async (change: number) => {
+        await vi.waitUntil(() => changed.mock.calls.length === change, { timeout: 20_000 });
+        await changed.mock.results[change - 1].value;
+        return changed.mock.calls[change - 1][0];
+      };
+      await read();
+      expect(detoured).not.toHaveBeenCalled();
+      const removes = [1, 2].map(() => set.middleware.use((_request, next) => next()));
+      expect(await latest(1)).toBeInstanceOf(FilteredDisk);
+      await read();
+      const { length } = detoured.mock.calls;
+      expect(length).toBeGreaterThan(0);
+      for (const remove of removes) remove();
+      expect(await latest(2)).not.toBeInstanceOf(FilteredDisk);
+      await read();
+      expect(detoured).toHaveBeenCalledTimes(length);
+      expect(changed).toHaveBeenCalledTimes(2);
       set.close();
     });
 

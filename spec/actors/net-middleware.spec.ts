@@ -1,5 +1,6 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { NetMiddleware } from "../../src/actors/net-middleware.js";
+import type { FrameDetour } from "../../src/devices/backend.js";
 import { RateLimiter } from "../../src/devices/rate-limiter.js";
 import { VirtioNet } from "../../src/devices/virtio/net.js";
 import { HEADER_BYTES, RECEIVE_QUEUE, TRANSMIT_QUEUE } from "../../src/devices/virtio/net.regs.js";
@@ -48,7 +49,7 @@ function started(receiveLimiter?: RateLimiter) {
     m.runDeferred();
     return receive.takeUsed().map(({ length }) => memory.read(DATA + 4096, length));
   };
-  return { m, memory, backend, net, reports, send, offer, got };
+  return { m, memory, backend, net, transmit, reports, send, offer, got };
 }
 
 describe("NetMiddleware", () => {
@@ -115,6 +116,50 @@ describe("NetMiddleware", () => {
     expect(received.subarray(HEADER_BYTES)).toEqual(frame(8));
     expect([...received.subarray(0, 10)]).toEqual([...HEADER.subarray(0, 10)]);
     expect(directions).toEqual(["to-guest", "to-guest"]);
+  });
+
+  it("has nothing in the way of a direction's frames but while there are functions", () => {
+    const detours = new Set<FrameDetour>();
+    const net = new NetMiddleware(() => {});
+    net.add("eth0", {
+      addDetour: (detour) => {
+        detours.add(detour);
+        return () => detours.delete(detour);
+      },
+      sendToGuest: () => {},
+      sendToHost: () => true,
+    });
+    const ways = () => [...detours].flatMap((detour) => Object.keys(detour)).sort();
+    expect(ways()).toEqual([]);
+    const [one, two] = [1, 2].map(() => net.use(() => {}, { direction: "to-guest" }));
+    expect(ways()).toEqual(["receive"]);
+    const both = net.use(() => {});
+    expect(ways()).toEqual(["receive", "transmit"]);
+    both();
+    expect(ways()).toEqual(["receive"]);
+    one();
+    expect(ways()).toEqual(["receive"]);
+    two();
+    expect(ways()).toEqual([]);
+  });
+
+  it("copies no frame, and sends none alone, where there are no functions", () => {
+    const { m, memory, backend, net, transmit, offer, got } = started();
+    const copies = [vi.spyOn(backend, "sendBytes"), vi.spyOn(backend, "receiveBytes")];
+    for (const isBefore of [true, false]) {
+      if (!isBefore) net.use((_frame, next) => next())();
+      memory.write(DATA, whole(1));
+      for (let count = 0; count < 3; count++) {
+        transmit.add({ address: DATA, length: HEADER_BYTES + 60 });
+        offer();
+      }
+      m.kick(TRANSMIT_QUEUE);
+      backend.arrive(whole(2), whole(3));
+      expect(got()).toHaveLength(2);
+    }
+    expect(backend.sent).toHaveLength(6);
+    expect(backend.sendCalls).toBe(2);
+    for (const copy of copies) expect(copy).not.toHaveBeenCalled();
   });
 
   it("leaves frames to the limit that they are under", async () => {
