@@ -7,6 +7,7 @@
  * from the serial port, whose transmitter then makes the guest wait, and nothing is lost.
  */
 import type { ByteSink } from "../devices/backend.js";
+import { KeptBytes } from "./kept-bytes.js";
 import {
   type Middleware,
   MiddlewareChain,
@@ -16,6 +17,9 @@ import {
 
 /** Bytes of output kept for who looks later. */
 const HISTORY_BYTES_MAX = 64 * 1024;
+/** Output that functions may have at once; a guest may write it byte by byte. */
+const FILTERING_BYTES_MAX = 64 * 1024;
+const FILTERING_WRITES_MAX = 1024;
 
 /** What the console needs from the serial port's back. */
 export interface SerialPort {
@@ -35,12 +39,13 @@ export class Console implements ByteSink {
   readonly #chain: MiddlewareChain<SerialBytes>;
   /** Output and input go through functions in order, each a chunk at a time. */
   #turn = { "from-guest": Promise.resolve(), "to-guest": Promise.resolve() };
-  /** Bytes of output that functions have. */
+  /** Bytes of output that functions have, and writes they came in. */
   #filteringBytes = 0;
+  #filteringWrites = 0;
 
   #readers: readonly { readonly take: (bytes: Uint8Array) => void }[] = [];
-  readonly #history: Uint8Array[] = [];
-  #historyBytes = 0;
+  /** The last output and up to as much before it, which goes in one piece. */
+  readonly #history = new KeptBytes();
   #port: SerialPort | undefined;
   #held = 0;
   readonly #input: { bytes: Uint8Array; done: () => void }[] = [];
@@ -54,7 +59,7 @@ export class Console implements ByteSink {
   /**
    * Installs a function in the way of the serial port's bytes, both ways, behind those that are there; the
    * returned function takes it out. Bytes whose function does not call `next`, or throws, are lost. While a
-   * function waits, those behind wait too, and with 64 KiB of output the guest.
+   * function waits, those behind wait too, and with 64 KiB or 1024 writes of output the guest.
    */
   use(middleware: Middleware<SerialBytes>): () => void {
     return this.#chain.use(middleware);
@@ -75,15 +80,21 @@ export class Console implements ByteSink {
     // Also behind what functions still have when the last of them is gone.
     if (!this.#chain.isUsed && this.#filteringBytes === 0) return this.#take(bytes);
     this.#filteringBytes += bytes.length;
+    this.#filteringWrites++;
     void this.#filter("from-guest", bytes, (changed) => void this.#take(changed)).then(() => {
       this.#filteringBytes -= bytes.length;
+      this.#filteringWrites--;
       if (this.#hasRoom) this.#port?.drain();
     });
     return this.#hasRoom;
   }
 
   get #hasRoom(): boolean {
-    return this.#held === 0 && this.#filteringBytes < HISTORY_BYTES_MAX;
+    return (
+      this.#held === 0 &&
+      this.#filteringBytes < FILTERING_BYTES_MAX &&
+      this.#filteringWrites < FILTERING_WRITES_MAX
+    );
   }
 
   /** Sends bytes through the functions, after those before them. */
@@ -102,11 +113,9 @@ export class Console implements ByteSink {
   }
 
   #take(bytes: Uint8Array): boolean {
-    const kept = bytes.subarray(-HISTORY_BYTES_MAX);
-    this.#history.push(kept);
-    this.#historyBytes += kept.length;
-    while (this.#historyBytes > HISTORY_BYTES_MAX) {
-      this.#historyBytes -= this.#history.shift()?.length ?? 0;
+    this.#history.append(bytes.subarray(-HISTORY_BYTES_MAX));
+    if (this.#history.length >= 2 * HISTORY_BYTES_MAX) {
+      this.#history.append(this.#history.take().subarray(-HISTORY_BYTES_MAX));
     }
     // Who joins meanwhile finds these bytes in the history.
     for (const reader of this.#readers) reader.take(bytes);
@@ -115,7 +124,8 @@ export class Console implements ByteSink {
 
   /** Calls `reader` with all output from now on, after what the history still holds if `replay`. */
   read(reader: (bytes: Uint8Array) => void, replay = false): () => void {
-    if (replay) for (const bytes of [...this.#history]) reader(bytes);
+    const before = replay ? this.history() : undefined;
+    if (before !== undefined && before.length > 0) reader(before);
     const entry = { take: reader };
     this.#readers = [...this.#readers, entry];
     return () => {
@@ -125,7 +135,7 @@ export class Console implements ByteSink {
 
   /** The last output, at most 64 KiB. */
   history(): Uint8Array {
-    return Buffer.concat(this.#history);
+    return Buffer.from(this.#history.joined.subarray(-HISTORY_BYTES_MAX));
   }
 
   /** Stops taking output until the returned function is called: backpressure for a full pipe. */
@@ -138,6 +148,11 @@ export class Console implements ByteSink {
       this.#held -= 1;
       if (this.#held === 0) this.#port?.drain();
     };
+  }
+
+  /** Whether input waits for the guest, or may: what is sent now need not be taken at once. */
+  get hasInput(): boolean {
+    return this.#input.length > 0 || this.#chain.isUsed;
   }
 
   /** Sends a copy of bytes to the guest; fulfilled when it has taken all of them, or will never. */

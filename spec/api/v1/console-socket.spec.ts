@@ -1,5 +1,5 @@
 /** Clients of a console: readers, writers, sizes, and what ends them. */
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import {
   encodeFrame,
   FRAME_STARTED,
@@ -105,6 +105,32 @@ describe("openConsole", () => {
     for (let at = 0; at < 65; at++) session.onMessage?.(new Uint8Array(4096), true);
     expect(peer.closed?.code).toBe(1013);
     expect(machine.input.length).toBe(10);
+  });
+
+  it("keeps output for a slow reader, and input for a slow guest, in a few pieces", async () => {
+    const { machine, join } = await running();
+    const { peer, session } = join();
+    machine.appetiteBytes = 10;
+    peer.room = 1;
+    const BYTES = 200_000;
+    const sends = vi.spyOn(machine.console, "send");
+    for (let at = 0; at < BYTES; at++) {
+      machine.say("x");
+      session.onMessage?.(Buffer.from([at % 251]), true);
+    }
+    peer.room = Number.POSITIVE_INFINITY;
+    session.onDrain?.();
+    expect(peer.text).toBe("x".repeat(BYTES));
+    expect(peer.messages.length).toBeLessThan(10);
+    // What was said last reaches the guest also when its client has gone.
+    session.onClose();
+    machine.appetiteBytes = Number.POSITIVE_INFINITY;
+    machine.console.pump();
+    await settle();
+    expect(Buffer.from(machine.input, "latin1")).toEqual(
+      Buffer.from(Uint8Array.from({ length: BYTES }, (_, at) => at % 251)),
+    );
+    expect(sends.mock.calls.length).toBeLessThan(20);
   });
 
   it("does not count what the guest has read", async () => {

@@ -2,7 +2,7 @@
  * /v1/microvms/{id}/console: the guest's serial console, bytes both ways.
  *
  * Any number of readers, each with the kept history first if it asks; any number of writers, whose bytes meet
- * in the order they arrive. A client that does not keep up is closed with 1013, and so is a writer whose guest
+ * in the order they arrive while the guest reads, and else in larger pieces of each. A client that does not keep up is closed with 1013, and so is a writer whose guest
  * does not read: the guest itself never waits for a client.
  *
  * A client that sends much keeps less than UNREAD_BYTES_MAX under way: {"type":"taken","bytes":N} tells it how
@@ -13,6 +13,7 @@
  */
 import { Compile } from "typebox/compile";
 import { encodeFrame, FRAME_WINSIZE, FrameParser } from "../../actors/guest-stdio-frames.js";
+import { KeptBytes } from "../../actors/kept-bytes.js";
 import { isEstaloError } from "../../errors.js";
 import type { SocketPeer, SocketSession } from "../http.js";
 import {
@@ -31,6 +32,8 @@ const PENDING_BYTES_MAX = 1024 * 1024;
 const UNREAD_BYTES_MAX = 256 * 1024;
 /** A client is told what the guest has read each time it is so much more: typing is never answered. */
 const TAKEN_STEP_BYTES = 64 * 1024;
+/** Of a message with output that waited. */
+const MESSAGE_BYTES_MAX = 64 * 1024;
 /** A resize message is much shorter. */
 const TEXT_BYTES_MAX = 256;
 
@@ -78,8 +81,12 @@ class ConsoleSession implements SocketSession {
   readonly #peer: SocketPeer;
   readonly #canWrite: boolean;
   readonly #detach: () => void;
-  #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
+  /** Output for a client that is behind. */
+  readonly #pending = new KeptBytes();
+  /** Input for a guest that does not read, behind what the console has, and how much of it the client is to hear of. */
+  readonly #waiting = new KeptBytes();
+  #waitingInputBytes = 0;
+  #isSending = false;
   #unreadBytes = 0;
   #takenBytes = 0;
   #toldBytes = 0;
@@ -107,10 +114,10 @@ class ConsoleSession implements SocketSession {
 
   onDrain(): void {
     this.#isPaused = false;
-    const pending = this.#pending;
-    this.#pending = [];
-    this.#pendingBytes = 0;
-    for (const bytes of pending) this.#take(bytes);
+    const pending = this.#pending.take();
+    for (let at = 0; at < pending.length; at += MESSAGE_BYTES_MAX) {
+      this.#take(pending.subarray(at, at + MESSAGE_BYTES_MAX));
+    }
     this.#tellTaken();
     this.#finish();
   }
@@ -119,7 +126,7 @@ class ConsoleSession implements SocketSession {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#detach();
-    this.#pending = [];
+    this.#pending.take();
   }
 
   #close(code: number, reason: string): void {
@@ -134,11 +141,10 @@ class ConsoleSession implements SocketSession {
       this.#isPaused = !this.#peer.send(bytes);
       return;
     }
-    this.#pendingBytes += bytes.length;
-    if (this.#pendingBytes > PENDING_BYTES_MAX) {
+    if (this.#pending.length + bytes.length > PENDING_BYTES_MAX) {
       this.#close(CLOSE_TOO_SLOW, "output is lost: this reader is too slow");
     } else {
-      this.#pending.push(bytes);
+      this.#pending.append(bytes);
     }
   }
 
@@ -155,12 +161,29 @@ class ConsoleSession implements SocketSession {
       this.#close(CLOSE_TOO_SLOW, "the guest does not read its console");
       return;
     }
-    const { length } = bytes;
-    void this.#live.console.send(bytes).then(() => {
-      this.#unreadBytes -= length;
+    this.#waiting.append(bytes);
+    this.#waitingInputBytes += inputBytes;
+    this.#sendWaiting();
+  }
+
+  /** Also when the client has gone meanwhile: what it said last is for the guest. */
+  #sendWaiting(): void {
+    if (this.#isSending || this.#waiting.length === 0) return;
+    const bytes = this.#waiting.take();
+    const inputBytes = this.#waitingInputBytes;
+    this.#waitingInputBytes = 0;
+    const taken = () => {
+      this.#isSending = false;
+      this.#unreadBytes -= bytes.length;
       this.#takenBytes += inputBytes;
       this.#tellTaken();
-    });
+      this.#sendWaiting();
+    };
+    const { console } = this.#live;
+    const sent = console.send(bytes);
+    this.#isSending = console.hasInput;
+    if (this.#isSending) void sent.then(taken);
+    else taken();
   }
 
   #tellTaken(): void {

@@ -19,7 +19,7 @@ import type { Eventually, RunningMetrics, RunningMicrovm } from "../../actors/ru
 /** The microVM itself, while it exists. */
 export interface LiveMicrovm
   extends Pick<RunningMicrovm, "devices" | "exits" | "refreshMetrics" | "vcpuThreads"> {
-  readonly console: Pick<Console, "read" | "history" | "send">;
+  readonly console: Pick<Console, "hasInput" | "history" | "read" | "send">;
   readonly metrics: RunningMetrics;
   /** Fulfilled when it has ended. */
   readonly exited: Promise<unknown>;
