@@ -19,7 +19,11 @@ import type { VirtioHost } from "../../src/devices/virtio/device.js";
 import * as mmio from "../../src/devices/virtio/mmio-transport.regs.js";
 import { VirtioRng } from "../../src/devices/virtio/rng.js";
 import { type NativeVm, native } from "../../src/native/binding.js";
-import { EXIT_RING_BYTES, ExitRingProducer } from "../../src/native/exit-ring.js";
+import {
+  EXIT_RING_BYTES,
+  EXIT_RING_ENTRIES,
+  ExitRingProducer,
+} from "../../src/native/exit-ring.js";
 import { createMemory } from "../support/fake-memory.js";
 import { RingDriver } from "../support/ring-driver.js";
 
@@ -386,6 +390,20 @@ describe("DeviceBoard", () => {
     bench.front(index).write(0, 1, 1);
     await turns();
     expect(bench.fatal).toEqual([expect.stringContaining("own bug")]);
+  });
+
+  it("leaves its turn to others while a vCPU goes on posting, and takes all of it", async () => {
+    let written = 0;
+    const more = 4 * EXIT_RING_ENTRIES;
+    const write = () => {
+      if (++written < more) bench.front(FIRST_VIRTIO).write(0, 1, 1);
+    };
+    const port = definePortDevice({ id: "port", base: 0x510, sizeBytes: 4, write });
+    const bench = createBench([], new UserDevices([port]).busRequests);
+    bench.front(FIRST_VIRTIO).write(0, 1, 1);
+    bench.board.drain();
+    expect(written).toBe(EXIT_RING_ENTRIES);
+    await vi.waitFor(() => expect(written).toBe(more), { timeout: 20_000 });
   });
 
   it("ends the microVM when a reader of its console throws, and nothing else", async () => {

@@ -25,7 +25,7 @@ import { QUEUE_NOTIFY_OFFSET } from "../devices/virtio/mmio-transport.regs.js";
 import { TransportBack } from "../devices/virtio/transport-back.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import { type NativeEventFd, type NativeVm, native } from "../native/binding.js";
-import { EXIT_RING_BYTES, ExitRingConsumer } from "../native/exit-ring.js";
+import { EXIT_RING_BYTES, EXIT_RING_ENTRIES, ExitRingConsumer } from "../native/exit-ring.js";
 import type { GuestMemory } from "../native/guest-memory.js";
 import type { Gsi } from "../units.js";
 import type { DeviceHost, Watch } from "./device-host.js";
@@ -105,6 +105,8 @@ export class DeviceBoard {
   onDoorbell: (doorbell: Doorbell) => void = () => {};
 
   readonly #eventFds: NativeEventFd[] = [];
+  /** Of all exit rings. */
+  #news: NativeEventFd | undefined;
   readonly #watches: Watch[] = [];
   readonly #failedAtMs = new Map<string, number>();
   #serialAtMs = Number.NEGATIVE_INFINITY;
@@ -183,6 +185,7 @@ export class DeviceBoard {
         new ExitRingConsumer(new Int32Array(block.buffer, ringOffset, EXIT_RING_BYTES / 4)),
     );
     const news = this.#createEventFd();
+    this.#news = news;
     this.#watch(news, "exit rings", () => this.drain());
     return { windows, hostFd: news.fd };
   }
@@ -219,10 +222,12 @@ export class DeviceBoard {
     return this.#i8042?.sendCtrlAltDelete() ?? false;
   }
 
-  /** Takes everything that the vCPUs have posted. */
+  /** Takes everything that the vCPUs have posted; what they go on posting has its turn later. */
   drain(): void {
-    for (const ring of this.#rings)
-      ring.drain((device, event, value) => this.#dispatch(device, event, value));
+    for (const ring of this.#rings) {
+      const taken = ring.drain((device, event, value) => this.#dispatch(device, event, value));
+      if (taken === EXIT_RING_ENTRIES && this.#watches.length > 0) this.#news?.signal();
+    }
   }
 
   /** The microVM ends: no vCPU waits for a user's device any more. */

@@ -72,11 +72,11 @@ export class ExitRingConsumer {
   }
 
   /**
-   * Takes every entry there is, then declares itself asleep, so that the next post signals. When `take`
-   * throws, its entry is gone and the others stay for the next call.
+   * Takes every entry there is, at most as many as the ring has, then declares itself asleep, so that the next
+   * post signals. When `take` throws, its entry is gone and the others stay for the next call.
    *
    * @param take - called once for each entry, in the order of the posts
-   * @returns how many entries were taken
+   * @returns how many entries were taken; EXIT_RING_ENTRIES: there may be more, which nobody tells of
    */
   drain(take: (device: number, event: number, value: number) => void): number {
     try {
@@ -93,11 +93,12 @@ export class ExitRingConsumer {
     let taken = 0;
     for (;;) {
       const head = words[HEAD];
-      if (head === Atomics.load(words, TAIL)) {
+      const isOver = taken === EXIT_RING_ENTRIES;
+      if (isOver || head === Atomics.load(words, TAIL)) {
         if (taken > 0) Atomics.notify(words, HEAD);
         Atomics.store(words, ASLEEP, 1);
         // A post between the look and the store saw "awake" and did not signal: look once more.
-        if (head === Atomics.load(words, TAIL)) return taken;
+        if (isOver || head === Atomics.load(words, TAIL)) return taken;
         Atomics.store(words, ASLEEP, 0);
         continue;
       }
