@@ -50,6 +50,20 @@ describe("VirtioRng", () => {
     expect(ring.takeUsed()[0].length).toBe(64 * KIB);
   });
 
+  it("gives a mebibyte in one turn, and others have theirs before the rest", () => {
+    const { m, ring, source } = started();
+    for (let request = 0; request < 40; request++) {
+      ring.add({ address: DATA, length: 64 * KIB, writable: true });
+    }
+    m.kick();
+    expect(source.given).toBe(1024 * KIB);
+    expect(ring.takeUsed()).toHaveLength(16);
+    m.runDeferred(1);
+    expect(ring.takeUsed()).toHaveLength(16);
+    m.runDeferred();
+    expect(ring.takeUsed()).toHaveLength(8);
+  });
+
   it("gives back unused what has no room for bytes", () => {
     const { m, ring } = started();
     ring.add({ address: DATA, length: 8 });

@@ -2,9 +2,10 @@
  * The virtio entropy device: fills the driver's buffers with random bytes from the host.
  *
  * Bytes are made in private scratch and copied, so segments may overlap or be rewritten by the
- * guest at will. At most 64 KiB are given for a request, and a queue's worth of requests in one
- * turn. Specification: VirtIO 1.2 § 5.4.
+ * guest at will. At most 64 KiB are given for a request, and a queue's worth of requests or about a
+ * mebibyte in one turn. Specification: VirtIO 1.2 § 5.4.
  */
+import { MIB } from "../../units.js";
 import type { EntropySource } from "../backend.js";
 import type { RateLimiter } from "../rate-limiter.js";
 import type { FeatureBits, VirtioBack, VirtioHost } from "./device.js";
@@ -16,6 +17,8 @@ import { createRngMetrics, type RngState } from "./rng.state.js";
 const QUEUE_SIZE = 256;
 const REQUEST_QUEUE = 0;
 const SCRATCH_BYTES = 4096;
+/** Given in one turn, but for the rest of its last request: some milliseconds of the host's generator. */
+const TURN_BYTES = MIB;
 
 /** Back of the entropy device. */
 export class VirtioRng implements VirtioBack {
@@ -73,9 +76,10 @@ export class VirtioRng implements VirtioBack {
 
   #takeAll(queue: VirtQueue): void {
     let budget = queue.size;
+    let bytesLeft = TURN_BYTES;
     do {
       queue.disableNotifications();
-      while (budget > 0 && queue.next(this.#chain)) {
+      while (budget > 0 && bytesLeft > 0 && queue.next(this.#chain)) {
         const bytes = Math.min(this.#chain.writableBytes, regs.REQUEST_BYTES);
         if (this.#limiter?.admit(bytes) === false) {
           queue.undoNext();
@@ -83,9 +87,10 @@ export class VirtioRng implements VirtioBack {
           return;
         }
         budget--;
+        bytesLeft -= bytes;
         queue.addUsed(this.#chain.head, this.#fill());
       }
-      if (budget === 0) {
+      if (budget === 0 || bytesLeft <= 0) {
         this.#host.deferQueue(REQUEST_QUEUE);
         return;
       }
