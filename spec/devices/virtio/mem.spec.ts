@@ -152,6 +152,40 @@ describe("VirtioMem", () => {
     expect(m.device.metrics).toMatchObject({ unplug_count: 1, unplug_bytes: 512 * MIB });
   });
 
+  it("carries out one plug or unplug in a turn, and looks at states beside it", () => {
+    const { m, plugger, ring } = started(512);
+    const requests = [
+      [PLUG, 0, 64],
+      [UNPLUG, 0, 64],
+      [STATE, 0, 1],
+      [STATE, 1, 1],
+      [PLUG, 64, 64],
+      [UNPLUG, 64, 64],
+    ];
+    for (const [index, [type, block, blocks]] of requests.entries()) {
+      const at = DATA + index * 64;
+      m.memory.fill(at, 64, 0);
+      m.memory.writeU16(at, type);
+      m.memory.writeU64(at + 8, START + block * BLOCK);
+      m.memory.writeU16(at + 16, blocks);
+      ring.add({ address: at, length: 24 }, { address: at + 32, length: 10, writable: true });
+    }
+    m.kick();
+    const turns = [[plugger.calls.length, ring.takeUsed().length]];
+    for (let turn = 0; turn < 4; turn++) {
+      m.runDeferred(1);
+      turns.push([plugger.calls.length, ring.takeUsed().length]);
+    }
+    expect(turns).toEqual([
+      [1, 1],
+      [2, 1],
+      [3, 3],
+      [4, 1],
+      [4, 0],
+    ]);
+    expect(m.deferred).toEqual([]);
+  });
+
   it("unplugs everything, and its usable part shrinks to what is asked for", () => {
     const { m, plugger, send, usable, plugged } = started(512);
     send(PLUG, START + 5 * BLOCK, 1);

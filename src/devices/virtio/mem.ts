@@ -147,14 +147,18 @@ export class VirtioMem implements VirtioBack {
     do {
       queue.disableNotifications();
       while (budget > 0) {
-        // One slice, and others have their turn before the next.
-        if (this.#unplugging !== undefined && !this.#unplugSlice(queue, this.#unplugging)) {
+        let isTurnOver = true;
+        if (this.#unplugging !== undefined) this.#unplugSlice(queue, this.#unplugging);
+        else {
+          if (!queue.next(this.#chain)) break;
+          budget--;
+          isTurnOver = this.#serve(queue);
+        }
+        // One slice or one plug, and others have their turn before the next.
+        if (isTurnOver) {
           this.#host.deferQueue(REQUEST_QUEUE);
           return;
         }
-        if (!queue.next(this.#chain)) break;
-        budget--;
-        this.#serve(queue);
       }
       if (budget === 0) {
         this.#host.deferQueue(REQUEST_QUEUE);
@@ -163,7 +167,8 @@ export class VirtioMem implements VirtioBack {
     } while (queue.enableNotifications());
   }
 
-  #serve(queue: VirtQueue): void {
+  /** Serves the request in the scratch; true: it was a plug, which takes the host time. */
+  #serve(queue: VirtQueue): boolean {
     const { head } = this.#chain;
     const bytes = gatherReadable(this.#host.memory, this.#chain, 0, this.#request);
     const request = REQUEST_NAMES[this.#requestView.getUint16(regs.REQUEST_TYPE_OFFSET, true)];
@@ -171,11 +176,11 @@ export class VirtioMem implements VirtioBack {
     if (request === undefined || !isWhole || this.#chain.writableBytes < regs.RESPONSE_BYTES) {
       this.metrics.queue_event_fails++;
       this.#answer(queue, head, regs.RESPONSE_ERROR);
-      return;
+      return false;
     }
     const sinceUs = this.#options.nowUs();
     const answer = this.#carryOut(request, head, sinceUs);
-    if (answer === undefined) return;
+    if (answer === undefined) return false;
     countRequest(
       this.metrics,
       request,
@@ -183,6 +188,7 @@ export class VirtioMem implements VirtioBack {
       this.#options.nowUs() - sinceUs,
     );
     this.#answer(queue, head, answer);
+    return request === "plug";
   }
 
   /** The response's type; `undefined`: it comes when the blocks are unplugged. */
@@ -230,8 +236,8 @@ export class VirtioMem implements VirtioBack {
     return regs.RESPONSE_ACK;
   }
 
-  /** Unplugs as much as one turn takes; true: it was the rest, and is answered. */
-  #unplugSlice(queue: VirtQueue, work: Unplugging): boolean {
+  /** Unplugs as much as one turn takes; the request is answered with the rest. */
+  #unplugSlice(queue: VirtQueue, work: Unplugging): void {
     const { start, blockBytes, plugger } = this.#options;
     const first = this.#plugged.indexOf(1, work.block);
     if (first >= 0 && first < work.endBlock) {
@@ -246,13 +252,12 @@ export class VirtioMem implements VirtioBack {
       this.metrics.unplug_bytes += plugged;
       this.#setPlugged(this.pluggedBytes - plugged);
       work.block = end;
-      if (end < work.endBlock) return false;
+      if (end < work.endBlock) return;
     }
     this.#unplugging = undefined;
     countRequest(this.metrics, work.request, false, this.#options.nowUs() - work.sinceUs);
     // The chain is still the one it came with: nothing is taken from the queue meanwhile.
     if (work.head !== undefined) this.#answer(queue, work.head, regs.RESPONSE_ACK);
-    return true;
   }
 
   #answer(queue: VirtQueue, head: number, type: number): void {
