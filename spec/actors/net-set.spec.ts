@@ -1,4 +1,5 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { PasstBackend } from "../../src/actors/backends/passt.js";
 import { checkInterfaces } from "../../src/actors/config-net.js";
 import { NetSet } from "../../src/actors/net-set.js";
 import { tapPair } from "../support/tap-pair.js";
@@ -19,6 +20,33 @@ describe("NetSet", () => {
       expect.objectContaining({ code: "ERR_ESTALO_INTERFACE_UNKNOWN" }),
     );
     set.close();
+  });
+});
+
+describe("NetSet with a user's network", () => {
+  const forwards = [{ hostPort: 8080, guestPort: 80 }];
+
+  it("has other forwards from now on, all of them checked before", () => {
+    const setForwards = vi.spyOn(PasstBackend.prototype, "setForwards");
+    const set = new NetSet(checkInterfaces([{ user: {} }]));
+    const events: string[] = [];
+    for (const [name, { events$ }] of set.limits) {
+      events$.subscribe(({ type }) => events.push(`${name} ${type}`));
+    }
+    const ops = { size: 5, refillTimeMs: 10 };
+    set.update("net0", { forwards, txRateLimiter: { ops } });
+    expect(setForwards).toHaveBeenCalledWith([
+      { ...forwards[0], protocol: "tcp", hostAddress: "127.0.0.1" },
+    ]);
+    expect(events).toEqual(["interface net0 tx configured"]);
+    for (const wrong of [{ forwards: [{ hostPort: 0, guestPort: 80 }] }, { mtu: 1400 }]) {
+      expect(() => set.update("net0", { rxRateLimiter: { ops }, ...wrong })).toThrow(
+        expect.objectContaining({ code: "ERR_ESTALO_CONFIG_INVALID" }),
+      );
+    }
+    expect([events.length, setForwards.mock.calls.length]).toEqual([1, 1]);
+    set.close();
+    setForwards.mockRestore();
   });
 });
 
@@ -45,6 +73,7 @@ describe.skipIf(taps === undefined)("NetSet with taps (needs root)", () => {
     set.update("net0", { rxRateLimiter: { ops: { size: 5, refillTimeMs: 10 } } });
     const rx = set.limits.get("interface net0 rx");
     expect(rx?.limiter.config.ops).toMatchObject({ size: 5 });
+    expect(() => set.update("net0", { forwards: [] })).toThrow("a user's network");
     const wrong = { txRateLimiter: { ops: { size: 0.5, refillTimeMs: 10 } } };
     expect(() => set.update("net0", wrong)).toThrow(
       expect.objectContaining({ code: "ERR_ESTALO_CONFIG_INVALID" }),

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { MicroVm } from "estalo";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { isCutShort, isKernelModeEmulated, passtIsUsable } from "../support/guest-host.js";
 import type { GuestShell } from "../support/guest-shell.js";
 import { bootLinux, programsDrive } from "../support/linux-guest.js";
@@ -154,10 +154,7 @@ describe.skipIf(!passtIsUsable())("a guest on a user's network (needs passt and 
     const server = createServer((_request, response) => void response.end(bytes));
     await once(server.listen(0, "127.0.0.1"), "listening");
     const { port } = server.address() as AddressInfo;
-    const spare = createServer().listen(0, "127.0.0.1");
-    await once(spare, "listening");
-    const hostPort = (spare.address() as AddressInfo).port;
-    spare.close();
+    const [hostPort, otherPort] = [await sparePort(), await sparePort()];
     const user = { hostLoopback: true, forwards: [{ hostPort, guestPort: 80 }] };
     const [vm, guest] = await bootLinux({ memoryMib: 256, networkInterfaces: [{ user }] });
     onTestFinished(async () => void (await vm.kill()));
@@ -169,5 +166,20 @@ describe.skipIf(!passtIsUsable())("a guest on a user's network (needs passt and 
     await guest.run("httpd -p 80 -h /tmp/www");
     const answer = await fetch(`http://127.0.0.1:${hostPort}/file`);
     expect(await answer.text()).toBe("from the guest\n");
+    vm.updateNetworkInterface("net0", { forwards: [{ hostPort: otherPort, guestPort: 80 }] });
+    const other = await vi.waitFor(() => fetch(`http://127.0.0.1:${otherPort}/file`), {
+      timeout: 60_000,
+    });
+    expect(await other.text()).toBe("from the guest\n");
+    await expect(fetch(`http://127.0.0.1:${hostPort}/file`)).rejects.toThrow();
   });
 });
+
+/** A port of the host's that nobody listens at. */
+async function sparePort(): Promise<number> {
+  const spare = createServer().listen(0, "127.0.0.1");
+  await once(spare, "listening");
+  const { port } = spare.address() as AddressInfo;
+  await new Promise((resolve) => spare.close(resolve));
+  return port;
+}

@@ -84,10 +84,12 @@ export class NetSet implements DeviceFamily {
     if (forwards !== undefined && !(backend instanceof PasstBackend)) {
       throw invalid("forwards", "an interface with a user's network", id);
     }
-    const rxRateLimiter = checkRateLimiter("rxRateLimiter", change.rxRateLimiter ?? {});
-    const txRateLimiter = checkRateLimiter("txRateLimiter", change.txRateLimiter ?? {});
-    rx.configure(rxRateLimiter);
-    tx.configure(txRateLimiter);
+    const rxChange =
+      change.rxRateLimiter && checkRateLimiter("rxRateLimiter", change.rxRateLimiter);
+    const txChange =
+      change.txRateLimiter && checkRateLimiter("txRateLimiter", change.txRateLimiter);
+    if (rxChange !== undefined) rx.configure(rxChange);
+    if (txChange !== undefined) tx.configure(txChange);
     if (forwards !== undefined) (backend as PasstBackend).setForwards(forwards);
     if (change.isLinkUp !== undefined) device?.setLink(change.isLinkUp);
   }
