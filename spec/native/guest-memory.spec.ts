@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { isEstaloError } from "../../src/errors.js";
 import { GuestMemory } from "../../src/native/guest-memory.js";
@@ -126,5 +127,55 @@ describe("GuestMemory", () => {
     for (const broken of [make(4 * KIB, 4 * KIB), make(0, 128 * KIB)]) {
       expect(broken).toThrowError(expect.objectContaining({ code: "ERR_ESTALO_BUG" }));
     }
+  });
+});
+
+describe("GuestMemory that is plugged", () => {
+  const BLOCKS = 12;
+  const start = 64 * KIB;
+  const create = () =>
+    new GuestMemory(
+      new SharedArrayBuffer(start + BLOCKS * 8 * KIB),
+      [{ start: 0, sizeBytes: 32 * KIB }],
+      { start, sizeBytes: BLOCKS * 8 * KIB, blockBytes: 8 * KIB },
+    );
+
+  it("is memory where every block is plugged, whatever was plugged and unplugged before", () => {
+    const change = fc.record({
+      first: fc.nat(BLOCKS),
+      count: fc.nat(BLOCKS),
+      isPlugged: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(change, { maxLength: 20 }), (changes) => {
+        const memory = create();
+        const plugged = new Array(BLOCKS).fill(false);
+        for (const { first, count, isPlugged } of changes) {
+          const blocks = Math.min(count, BLOCKS - first);
+          memory.setPlugged(start + first * 8 * KIB, blocks * 8 * KIB, isPlugged);
+          plugged.fill(isPlugged, first, first + blocks);
+          for (let from = 0; from < BLOCKS; from++) {
+            for (let to = from + 1; to <= BLOCKS; to++) {
+              const isAll = plugged.slice(from, to).every((one) => one);
+              const [gpa, bytes] = [start + from * 8 * KIB, (to - from) * 8 * KIB];
+              expect(memory.contains(gpa, bytes)).toBe(isAll);
+              expect(memory.contains(gpa + 8 * KIB - 1, bytes - 8 * KIB + 1)).toBe(isAll);
+            }
+          }
+        }
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it("ends with its region", () => {
+    const memory = create();
+    memory.setPlugged(start, BLOCKS * 8 * KIB, true);
+    expect(memory.contains(start, BLOCKS * 8 * KIB)).toBe(true);
+    expect(memory.contains(start, BLOCKS * 8 * KIB + 1)).toBe(false);
+    expect(memory.contains(start - 1, 2)).toBe(false);
+    expect(() => memory.setPlugged(start, (BLOCKS + 1) * 8 * KIB, true)).toThrow(
+      expect.objectContaining({ code: "ERR_ESTALO_BUG" }),
+    );
   });
 });

@@ -52,8 +52,11 @@ export class GuestMemory {
   readonly #highStart: number;
   readonly #highEnd: number;
   readonly #pluggable: PluggableRegion | undefined;
-  /** One for each of its blocks: 1 for those that are memory. */
-  readonly #plugged: Uint8Array;
+  /**
+   * For each of its blocks that is memory: index after the last one that is memory without a gap; else 0. A
+   * guest's descriptor may name thousands of blocks, and each costs nothing.
+   */
+  readonly #plugged: Uint32Array;
 
   /**
    * @param buffer - covers guest-physical addresses 0 to at least the last region's end
@@ -78,7 +81,7 @@ export class GuestMemory {
     this.#highStart = high?.start ?? 0;
     this.#highEnd = high === undefined ? 0 : high.start + high.sizeBytes;
     this.#pluggable = pluggable;
-    this.#plugged = new Uint8Array(
+    this.#plugged = new Uint32Array(
       pluggable === undefined ? 0 : pluggable.sizeBytes / pluggable.blockBytes,
     );
     const pluggableEnd = pluggable === undefined ? 0 : pluggable.start + pluggable.sizeBytes;
@@ -118,10 +121,7 @@ export class GuestMemory {
     }
     const first = Math.floor((gpa - region.start) / region.blockBytes);
     const last = Math.floor((Math.max(gpa, end - 1) - region.start) / region.blockBytes);
-    for (let block = first; block <= last; block++) {
-      if (this.#plugged[block] !== 1) return false;
-    }
-    return true;
+    return this.#plugged[first] > last;
   }
 
   /** Whole blocks of the pluggable region become memory, or are none any more. */
@@ -133,7 +133,14 @@ export class GuestMemory {
     if (region === undefined || !isWhole || first + count > this.#plugged.length) {
       throw new EstaloError("ERR_ESTALO_BUG", `${hex(gpa)} + ${sizeBytes} is no pluggable memory`);
     }
-    this.#plugged.fill(isPlugged ? 1 : 0, first, first + count);
+    if (count === 0) return;
+    const plugged = this.#plugged;
+    const end = first + count;
+    const runEnd = isPlugged ? Math.max(end, plugged[end] ?? 0) : 0;
+    plugged.fill(runEnd, first, end);
+    // What lay before it without a gap ends with it now, or before it.
+    const before = isPlugged ? runEnd : first;
+    for (let block = first - 1; block >= 0 && plugged[block] > 0; block--) plugged[block] = before;
   }
 
   /** Raises ERR_ESTALO_GUEST_FAULT unless `[gpa, gpa + sizeBytes)` lies in one region of RAM. */
