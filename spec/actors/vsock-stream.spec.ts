@@ -68,6 +68,30 @@ describe("VsockStream", () => {
     });
   });
 
+  it("keeps what is not read in a few pieces, and gives room for what was", async () => {
+    const connection = new VsockConnection(muxer, 5, 6);
+    const stream = new VsockStream(connection);
+    let room = 0;
+    connection.consumed = (bytes) => {
+      room += bytes;
+    };
+    const BYTES = 60_000;
+    for (let at = 0; at < BYTES; at++) stream.end$.onData(Uint8Array.of(at % 251));
+    expect(room).toBe(0);
+    const pieces: Buffer[] = [];
+    stream.on("data", (bytes) => pieces.push(bytes));
+    await new Promise(setImmediate);
+    expect(room).toBe(BYTES);
+    const sent = Buffer.from(Uint8Array.from({ length: BYTES }, (_, at) => at % 251));
+    expect(Buffer.concat(pieces).equals(sent)).toBe(true);
+    expect(pieces.length).toBeLessThan(10);
+    stream.pause();
+    // The first is the stream's.
+    for (let at = 0; at < 3; at++) stream.end$.onData(Uint8Array.of(at));
+    stream.destroy();
+    expect(room).toBe(BYTES + 3);
+  });
+
   it("keeps a copy of what is written", () => {
     const connection = new VsockConnection(muxer, 5, 6);
     const written: Uint8Array[] = [];

@@ -102,6 +102,27 @@ describe("Channel", () => {
 });
 
 describe("openDuplex", () => {
+  it("keeps what is not read in a few pieces, however small its frames", async () => {
+    let hasAll = false;
+    const onMessage = () => {
+      hasAll = true;
+    };
+    const [own, other] = joined({ onMessage });
+    const { id, duplex } = openDuplex(own);
+    const { stream } = other.open({ onBytes: () => {}, onEnd: () => {} }, id);
+    const BYTES = 100_000;
+    for (let at = 0; at < BYTES; at++) stream.send(Uint8Array.of(at % 251));
+    stream.close();
+    other.post("all");
+    while (!hasAll) await turns(1);
+    const pieces: Buffer[] = [];
+    duplex.on("data", (piece) => pieces.push(piece));
+    await once(duplex, "end");
+    const sent = Buffer.from(Uint8Array.from({ length: BYTES }, (_, at) => at % 251));
+    expect(Buffer.concat(pieces).equals(sent)).toBe(true);
+    expect(pieces.length).toBeLessThan(10);
+  });
+
   it("carries more than a window both ways, and the end", async () => {
     const [own, other] = joined();
     const { id, duplex } = openDuplex(own);

@@ -11,6 +11,7 @@ import type {
   VsockEnd,
 } from "../devices/virtio/vsock-connection.js";
 import { EstaloError } from "../errors.js";
+import { UnreadBytes } from "./unread-bytes.js";
 
 type Done = (error?: Error | null) => void;
 
@@ -27,13 +28,15 @@ export class VsockStream extends Duplex {
   readonly hostPort: number;
 
   readonly #connection: VsockConnection;
-  /** Bytes that the reader has not asked for yet. */
-  #unread = 0;
+  readonly #unread = new UnreadBytes((bytes) => {
+    this.push(bytes);
+    this.#connection.consumed(bytes.length);
+  });
   #writing: Done | undefined;
   #isOver = false;
 
   constructor(connection: VsockConnection) {
-    super({ allowHalfOpen: true });
+    super({ allowHalfOpen: true, readableHighWaterMark: 1 });
     this.#connection = connection;
     this.guestPort = connection.guestPort;
     this.hostPort = connection.hostPort;
@@ -42,18 +45,15 @@ export class VsockStream extends Duplex {
   /** What the connection tells this stream. */
   get end$(): VsockEnd {
     return {
-      onData: (bytes) => {
-        this.#unread += bytes.length;
-        if (this.push(bytes)) this.#giveRoom();
-      },
-      onEnd: () => this.push(null),
+      onData: (bytes) => this.#unread.append(bytes),
+      onEnd: () => this.#endReading(),
       onDrain: () => this.#written(),
       onClose: (reason) => this.#close(reason),
     };
   }
 
   override _read(): void {
-    this.#giveRoom();
+    this.#unread.want();
   }
 
   override _write(bytes: Uint8Array, _encoding: BufferEncoding, done: Done): void {
@@ -68,6 +68,9 @@ export class VsockStream extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    // Nobody reads it any more, so it is room again.
+    this.#connection.consumed(this.#unread.length);
+    this.#unread.drop();
     if (!this.#isOver) {
       if (error === null && this.writableFinished) this.#connection.close();
       else this.#connection.destroy();
@@ -75,10 +78,9 @@ export class VsockStream extends Duplex {
     done(error);
   }
 
-  #giveRoom(): void {
-    const bytes = this.#unread;
-    this.#unread = 0;
-    if (bytes > 0) this.#connection.consumed(bytes);
+  #endReading(): void {
+    this.#unread.flush();
+    this.push(null);
   }
 
   #written(): void {
@@ -98,7 +100,7 @@ export class VsockStream extends Duplex {
       return;
     }
     // What was read before is still there for the reader, who then sees the end.
-    if (!this.readableEnded) this.push(null);
+    if (!this.readableEnded) this.#endReading();
     if (!this.writableEnded) this.end();
   }
 }

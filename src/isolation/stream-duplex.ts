@@ -2,13 +2,12 @@
  * A channel's stream as one of Node's: a reader that does not read and a writer that is too fast are made to wait.
  */
 import { Duplex } from "node:stream";
+import { UnreadBytes } from "../actors/unread-bytes.js";
 import type { Channel } from "./channel.js";
 
 /** Opens a stream; `id` when the other end has named it. */
 export function openDuplex(channel: Channel, id?: number): { id: number; duplex: Duplex } {
   let waiting: { bytes: Buffer; done: () => void } | undefined;
-  /** Bytes that the reader's buffer holds, as far as it is full. */
-  let unread = 0;
   const pump = () => {
     if (waiting === undefined) return;
     const { bytes, done } = waiting;
@@ -17,32 +16,31 @@ export function openDuplex(channel: Channel, id?: number): { id: number; duplex:
     waiting = undefined;
     done();
   };
-  const take = () => {
-    const bytes = unread;
-    unread = 0;
-    stream.taken(bytes);
-  };
+  const unread = new UnreadBytes((bytes) => {
+    duplex.push(bytes);
+    stream.taken(bytes.length);
+  });
   const duplex = new Duplex({
     allowHalfOpen: false,
-    read: take,
+    readableHighWaterMark: 1,
+    read: () => unread.want(),
     write(bytes: Buffer, _encoding, done) {
       waiting = { bytes, done };
       pump();
     },
     destroy(error, done) {
       stream.close();
+      unread.drop();
       pump();
       done(error);
     },
   });
   const opened = channel.open(
     {
-      onBytes(bytes) {
-        unread += bytes.length;
-        if (duplex.push(bytes)) take();
-      },
+      onBytes: (bytes) => unread.append(bytes),
       onRoom: pump,
       onEnd() {
+        unread.flush();
         duplex.push(null);
         pump();
       },

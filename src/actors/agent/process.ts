@@ -7,7 +7,7 @@
 import { constants } from "node:os";
 import { Readable, Writable } from "node:stream";
 import { EstaloError } from "../../errors.js";
-import { KeptBytes } from "../kept-bytes.js";
+import { UnreadBytes } from "../unread-bytes.js";
 import type { AgentChannel } from "./channel.js";
 import {
   decodeExit,
@@ -72,10 +72,11 @@ const SIGNAL_NAMES = new Map(
 class Output {
   readonly #maxBytes: number;
   /** For the result, or until the stream's reader wants more. */
-  readonly #kept = new KeptBytes();
+  readonly #unread = new UnreadBytes((bytes) => {
+    this.#stream?.push(bytes);
+    this.#onRead?.();
+  });
   #stream: Readable | undefined;
-  /** The stream's reader has asked and got nothing yet. */
-  #isWanted = false;
   #onRead: (() => void) | undefined;
   #isOver = false;
   #failure: Error | undefined;
@@ -88,15 +89,11 @@ class Output {
   get stream(): Readable {
     if (this.#stream !== undefined) return this.#stream;
     this.#stream = new Readable({
-      // One piece at a time: what waits is kept here, in which form the guest does not choose its pieces.
       highWaterMark: 1,
-      read: () => {
-        this.#isWanted = true;
-        this.#give();
-      },
+      read: () => this.#unread.want(),
       destroy: (error, done) => {
         // Who does not read on does not stop the program.
-        this.#kept.take();
+        this.#unread.drop();
         this.#onRead?.();
         done(error);
       },
@@ -108,13 +105,12 @@ class Output {
   /** Fulfilled when more may come. */
   async take(bytes: Buffer): Promise<void> {
     if (this.#stream === undefined) {
-      const room = Math.max(0, this.#maxBytes - this.#kept.length);
+      const room = Math.max(0, this.#maxBytes - this.#unread.length);
       if (bytes.length > room) this.truncated = true;
-      this.#kept.append(bytes.subarray(0, room));
+      this.#unread.append(bytes.subarray(0, room));
     } else if (!this.#stream.destroyed) {
-      this.#kept.append(bytes);
-      this.#give();
-      if (this.#kept.length < UNREAD_BYTES_MAX) return;
+      this.#unread.append(bytes);
+      if (this.#unread.length < UNREAD_BYTES_MAX) return;
       await new Promise<void>((resolve) => {
         this.#onRead = resolve;
       });
@@ -130,21 +126,14 @@ class Output {
   }
 
   get text(): string {
-    return this.#kept.joined.toString("utf8");
-  }
-
-  #give(): void {
-    if (!this.#isWanted || this.#kept.length === 0) return;
-    this.#isWanted = false;
-    this.#stream?.push(this.#kept.take());
-    this.#onRead?.();
+    return this.#unread.joined.toString("utf8");
   }
 
   #finish(): void {
     const stream = this.#stream;
     if (stream === undefined || stream.destroyed) return;
     if (this.#failure === undefined) {
-      if (this.#kept.length > 0) stream.push(this.#kept.take());
+      this.#unread.flush();
       stream.push(null);
       return;
     }
