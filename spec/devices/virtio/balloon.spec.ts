@@ -241,6 +241,50 @@ describe("VirtioBalloon", () => {
     expect(m.device.metrics.inflate_count).toBe(chains);
   });
 
+  it("takes every page of every chain once, however chains are cut and turns fall", () => {
+    const chain = fc.record({
+      pages: fc.array(fc.integer({ min: 128, max: 300 }), { minLength: 1, maxLength: 900 }),
+      cuts: fc.array(fc.integer({ min: 1, max: 400 }), { maxLength: 5 }),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(chain, { minLength: 1, maxLength: 8 }),
+        fc.boolean(),
+        (chains, pauses) => {
+          const m = new BalloonMachine();
+          let at = DATA;
+          const heads = chains.map(({ pages, cuts }) => {
+            for (const [index, page] of pages.entries()) m.memory.writeU32(at + 4 * index, page);
+            const end = at + 4 * pages.length;
+            const segments: { address: number; length: number }[] = [];
+            for (const cut of [...cuts, Number.POSITIVE_INFINITY]) {
+              const length = Math.min(cut, end - at);
+              if (length > 0) segments.push({ address: at, length });
+              at += length;
+            }
+            return m.rings[0].add(...segments);
+          });
+          m.kick(0);
+          while (m.deferred.length > 0) {
+            m.runDeferred(1);
+            if (!pauses) continue;
+            void m.transport.quiesce();
+            m.transport.resume();
+          }
+          const given = m.reclaimed.flatMap(([start, bytes]) =>
+            Array.from({ length: bytes / PAGE }, (_, index) => start / PAGE + index),
+          );
+          const sorted = (pages: number[]) => [...pages].sort((a, b) => a - b);
+          const all = chains.flatMap(({ pages }) => pages).filter((page) => page < 256);
+          expect(sorted(given)).toEqual(sorted(all));
+          expect(m.rings[0].takeUsed().map(({ head }) => head)).toEqual(heads);
+          expect(m.device.metrics.inflate_count).toBe(chains.length);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
   it("takes some megabytes of free memory in one turn, without a cut through a huge page", () => {
     const m = new BalloonMachine({}, [], 256 * MIB);
     const all = { address: MIB, length: 255 * MIB, writable: true };
