@@ -32,6 +32,8 @@ export class NetTransmitter {
   readonly #table: ChainTable;
   readonly #start = new Uint8Array(START_BYTES);
   #queue: VirtQueue | undefined;
+  /** A chain behind those in the table has been used. */
+  #isOvertaken = false;
   /** The limiter refused the frame that is next. */
   #isThrottled = false;
 
@@ -51,6 +53,7 @@ export class NetTransmitter {
   activate(queue: VirtQueue | undefined): void {
     this.#queue = queue;
     this.#table.clear();
+    this.#isOvertaken = false;
   }
 
   /** Takes what the driver offers and sends it, a queue's worth in one turn. */
@@ -65,16 +68,24 @@ export class NetTransmitter {
   }
 
   /**
-   * Gives the chains that wait back to the queue, where the next turn finds them: they are the last that were taken.
-   * The limiter admits them again.
+   * For a pause: gives the chains that wait back to the queue, where the next turn finds them; the limiter admits
+   * them again. Where one behind them was used already they cannot go back, and their frames are lost.
    */
   release(): void {
+    const queue = this.#queue;
+    if (queue === undefined) return;
     const table = this.#table;
+    if (this.#isOvertaken) this.#net.metrics.tx_fails += table.count;
     for (let chain = table.first; chain < table.end; chain++) {
-      this.#limiter?.refund(table.bytes[chain]);
-      this.#queue?.undoNext();
+      if (this.#isOvertaken) queue.addUsed(table.heads[chain], 0);
+      else {
+        this.#limiter?.refund(table.bytes[chain]);
+        queue.undoNext();
+      }
     }
     table.clear();
+    this.#isOvertaken = false;
+    if (queue.publish()) this.#net.host.interruptQueue(queue.index);
   }
 
   #takeAll(queue: VirtQueue): void {
@@ -103,26 +114,19 @@ export class NetTransmitter {
   #collect(queue: VirtQueue, budget: number): number {
     const chain = this.#chain;
     const table = this.#table;
-    const { detour, isLinkUp } = this.#net;
-    // What is done with at once waits until older frames are sent: see `release`.
-    const goAlone = detour?.transmit !== undefined || !isLinkUp;
     let taken = 0;
     this.#isThrottled = false;
-    while (taken < budget && !(goAlone && table.count > 0) && queue.next(chain)) {
+    while (taken < budget && queue.next(chain)) {
       if (this.#isMalformed(chain)) {
-        if (table.count > 0) {
-          queue.undoNext();
-          return taken;
-        }
         this.#net.metrics.tx_malformed_frames++;
-        queue.addUsed(chain.head, 0);
+        this.#finish(queue);
       } else if (this.#limiter?.admit(chain.readableBytes) === false) {
         queue.undoNext();
         this.#net.metrics.tx_rate_limiter_throttled++;
         this.#isThrottled = true;
         return taken;
       } else if (this.#goesElsewhere(chain)) {
-        queue.addUsed(chain.head, 0);
+        this.#finish(queue);
       } else if (!table.add(chain, 0, chain.count)) {
         this.#limiter?.refund(chain.readableBytes);
         queue.undoNext();
@@ -131,6 +135,12 @@ export class NetTransmitter {
       taken++;
     }
     return taken;
+  }
+
+  /** Is done with the chain in the scratch, whatever waits before it. */
+  #finish(queue: VirtQueue): void {
+    queue.addUsed(this.#chain.head, 0);
+    if (this.#table.count > 0) this.#isOvertaken = true;
   }
 
   #isMalformed(chain: DescriptorChain): boolean {
@@ -186,6 +196,8 @@ export class NetTransmitter {
       queue.addUsed(table.heads[table.first], 0);
       table.shift();
     }
-    return table.count === 0;
+    if (table.count > 0) return false;
+    this.#isOvertaken = false;
+    return true;
   }
 }
