@@ -7,9 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import { checkConfig, type MicroVmConfig } from "../../src/actors/config.js";
+import type { DeviceBoard } from "../../src/actors/device-board.js";
 import type { MicroVmState } from "../../src/actors/messages.js";
 import { MicrovmSupervisor } from "../../src/actors/microvm-supervisor.js";
+import { POWER_OFF, REPORT_BOOTED, REPORT_EXIT_STATUS } from "../../src/devices/events.js";
 import { EstaloError } from "../../src/errors.js";
+
+type BoardEvents = ConstructorParameters<typeof DeviceBoard>[2];
 
 /** What the fakes did, and what they are to do. */
 const fake = vi.hoisted(() => ({
@@ -20,6 +24,8 @@ const fake = vi.hoisted(() => ({
   failing: new Map<string, Error>(),
   onShutdown: () => {},
   onFailed: (_error: unknown) => {},
+  /** What the real board tells the supervisor. */
+  board: undefined as BoardEvents | undefined,
   async step(name: string): Promise<void> {
     fake.log.push(name);
     if (fake.holding.has(name)) await new Promise<void>((resolve) => fake.held.push(resolve));
@@ -74,6 +80,17 @@ vi.mock("../../src/actors/vcpu-group.js", () => ({
     traceReaders = () => [];
   },
 }));
+
+vi.mock("../../src/actors/device-board.js", async (importOriginal) => {
+  const real = await importOriginal<typeof import("../../src/actors/device-board.js")>();
+  class DeviceBoard extends real.DeviceBoard {
+    constructor(...args: ConstructorParameters<typeof real.DeviceBoard>) {
+      super(...args);
+      fake.board = args[2];
+    }
+  }
+  return { ...real, DeviceBoard };
+});
 
 vi.mock("../../src/actors/cpu-setup.js", () => ({
   cpuTemplateOf: () => undefined,
@@ -383,6 +400,21 @@ describe("MicrovmSupervisor", () => {
     expect(types).toEqual(["state", "state", "state", "drive-changed", "state", "state", "exited"]);
     const times = events.map(({ atMs }) => atMs);
     expect(times).toEqual([...times].sort((a, b) => a - b));
+  });
+
+  it("tells what its guest can cause so often, and the first status for the command's", async () => {
+    const vm = await running();
+    const counts = new Map<string, number>();
+    vm.events.stream.subscribe(({ type }) => counts.set(type, (counts.get(type) ?? 0) + 1));
+    for (let count = 0; count < 500; count++) {
+      fake.board?.onSignal(REPORT_BOOTED, 0);
+      fake.board?.onSignal(REPORT_EXIT_STATUS, 300 - count);
+      fake.board?.onNeedsReset("block0", "its queue");
+    }
+    fake.board?.onSignal(POWER_OFF, 0);
+    expect(await vm.exited).toMatchObject({ reason: "poweroff", guestStatus: 255, exitCode: 255 });
+    const told = ["booted", "command-exited", "device-needs-reset"].map((type) => counts.get(type));
+    expect(told).toEqual([1, 1, 100]);
   });
 
   it("refuses to change a drive it does not have", async () => {

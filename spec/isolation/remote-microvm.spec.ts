@@ -107,6 +107,40 @@ describe("RemoteMicrovm", () => {
     expect(events.map(({ type }) => type)).toEqual(["state", "state", "state", "exited"]);
   });
 
+  it("tells what a cell says of its guest so often, however often it says it", async () => {
+    const { cell, microvm, events } = await make();
+    for (let count = 0; count < 500; count++) {
+      cell.say({ vm: 1, event: { type: "booted" } });
+      cell.say({ vm: 1, event: { type: "device-needs-reset", device: `d${count}`, reason: "x" } });
+    }
+    const metrics = {
+      ...{ vcpus: [], drives: {}, networkInterfaces: {}, pmem: {} },
+      serial: { transmittedBytes: 0, receivedBytes: 0, droppedBytes: 0 },
+    };
+    cell.say({ vm: 1, exit: { reason: "poweroff", exitCode: 0 }, metrics });
+    expect(await microvm.exited).toMatchObject({ reason: "poweroff" });
+    const count = (wanted: string) => events.filter(({ type }) => type === wanted).length;
+    expect([count("booted"), count("device-needs-reset")]).toEqual([1, 100]);
+  });
+
+  it.each([
+    { type: "state", state: "paused" },
+    { type: "drive-changed", drive: "d", sizeBytes: 512 },
+  ])("gives up a cell that tells changes nobody asked for: %j", async (event) => {
+    const { cell, microvm } = await make();
+    for (let count = 0; count < 20; count++) {
+      await microvm.pause();
+      cell.say({ vm: 1, event });
+    }
+    await turns();
+    expect(microvm.state).not.toBe("failed");
+    for (let count = 0; count < 50; count++) cell.say({ vm: 1, event });
+    expect(await microvm.exited).toMatchObject({
+      reason: "failed",
+      error: { code: "ERR_ESTALO_CELL" },
+    });
+  });
+
   it("keeps the metadata itself, and sends all of it", async () => {
     const { cell, microvm } = await make({
       networkInterfaces: [],

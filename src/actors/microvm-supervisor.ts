@@ -15,7 +15,13 @@
 import { randomBytes } from "node:crypto";
 import { ramRegions } from "../boot/memory-map.js";
 import { prepareBoot } from "../boot/prepare-boot.js";
-import { I8042_RESET, PANICKED, POWER_OFF } from "../devices/events.js";
+import {
+  I8042_RESET,
+  PANICKED,
+  POWER_OFF,
+  REPORT_BOOTED,
+  REPORT_EXIT_STATUS,
+} from "../devices/events.js";
 import { PANICKED_MASK } from "../devices/pvpanic.regs.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import type { DiskFile } from "./backends/disk-file.js";
@@ -27,8 +33,9 @@ import { DeviceFamilies } from "./device-families.js";
 import { deviceHost } from "./device-host.js";
 import { exitCodeOf } from "./exit-code.js";
 import { createExitStream, type ExitStream } from "./exit-stream.js";
+import type { Untimed } from "./fleet-messages.js";
 import { type GivenFiles, startedWith } from "./given-files.js";
-import { GuestReport } from "./guest-report.js";
+import { GuestEvents } from "./guest-events.js";
 import { EventLog } from "./inspection.js";
 import { Machine } from "./machine.js";
 import type { ExitReason, MicroVmEvent, MicroVmExit, MicroVmState } from "./messages.js";
@@ -53,9 +60,6 @@ const NEXT: Readonly<Record<MicroVmState, readonly MicroVmState[]>> = {
  */
 const TRIM_AFTER_MS = 3000;
 
-/** `MicroVmEvent` without its time, which the supervisor adds. */
-type Untimed<E> = E extends unknown ? Omit<E, "atMs"> : never;
-
 /** See the file's header. Thread: the device host's. */
 export class MicrovmSupervisor {
   readonly config: CheckedConfig;
@@ -75,7 +79,8 @@ export class MicrovmSupervisor {
   readonly #machine: Machine;
   readonly #vcpus: VcpuGroup;
   #state: MicroVmState = "created";
-  readonly #report = new GuestReport();
+  readonly #guestEvents = new GuestEvents();
+  #guestStatus: number | undefined;
   #ending = false;
   /** The last change of state that takes time: the next one waits for it. */
   #transition: Promise<void> = Promise.resolve();
@@ -294,10 +299,13 @@ export class MicrovmSupervisor {
 
   /** What the guest says about the whole machine. */
   #onSignal(event: number, value: number): void {
-    const report = this.#report.take(event, value);
-    if (report?.type === "booted") this.#timings.booted();
-    if (report !== undefined) this.#emit(report);
-    else if (event === POWER_OFF) {
+    if (event === REPORT_BOOTED) {
+      this.#timings.booted();
+      this.#emit({ type: "booted" });
+    } else if (event === REPORT_EXIT_STATUS) {
+      this.#guestStatus ??= Math.min(value, 255);
+      this.#emit({ type: "command-exited", status: this.#guestStatus });
+    } else if (event === POWER_OFF) {
       this.#end("poweroff");
     } else if (event === I8042_RESET) {
       this.#end("reboot");
@@ -347,9 +355,9 @@ export class MicrovmSupervisor {
     const actual = failure === undefined ? reason : "failed";
     const exit: MicroVmExit = {
       reason: actual,
-      guestStatus: this.#report.status,
+      guestStatus: this.#guestStatus,
       error: failure?.toRecord(),
-      exitCode: exitCodeOf(actual, this.#report.status),
+      exitCode: exitCodeOf(actual, this.#guestStatus),
     };
     this.#setState(actual === "failed" ? "failed" : "stopped");
     this.#emit({ type: "exited", exit });
@@ -376,6 +384,7 @@ export class MicrovmSupervisor {
   }
 
   #emit(event: Untimed<MicroVmEvent>): void {
+    if (!this.#guestEvents.admits(event)) return;
     this.events.emit({ ...event, atMs: performance.now() } as MicroVmEvent);
   }
 

@@ -7,6 +7,7 @@ import type { CheckedConfig, DriveChange } from "../actors/config.js";
 import { Console } from "../actors/console.js";
 import { EXIT_FAILURE } from "../actors/exit-code.js";
 import type { Untimed } from "../actors/fleet-messages.js";
+import { GuestEvents } from "../actors/guest-events.js";
 import { EventLog } from "../actors/inspection.js";
 import type { MicroVmEvent, MicroVmExit, MicroVmState } from "../actors/messages.js";
 import { NO_METRICS, type RunningMetrics, type RunningMicrovm } from "../actors/running-microvm.js";
@@ -15,6 +16,7 @@ import { checkBoolean, checkMade, checkMetrics, checkNothing } from "./cell-chec
 import type { CellLink } from "./cell-link.js";
 import { type SentFiles, sentConfig } from "./cell-messages.js";
 import type { ChannelStream } from "./channel.js";
+import { frameError } from "./frames.js";
 import { sendDisk, sendFiles } from "./opened-files.js";
 import { RemoteDevices } from "./remote-devices.js";
 import { RemoteExits } from "./remote-exits.js";
@@ -22,6 +24,11 @@ import { ThreadFolders } from "./thread-folders.js";
 
 /** A cell has this long to end a microVM before it is ended itself, ms. */
 const KILL_PATIENCE_MS = 5000;
+
+/** States that no call is for; a few more than there are. */
+const CHANGES_OF_LIFE = 8;
+/** Of a call. */
+const CHANGES_OF_CALL = 2;
 
 /** See the file's header. */
 export class RemoteMicrovm implements RunningMicrovm {
@@ -33,6 +40,9 @@ export class RemoteMicrovm implements RunningMicrovm {
   exits: RunningMicrovm["exits"];
   metrics = NO_METRICS;
   #state: MicroVmState = "created";
+  readonly #guestEvents = new GuestEvents();
+  /** Changes of state or of a drive that its cell may tell yet: those of its life, and of each call. */
+  #changesLeft = CHANGES_OF_LIFE;
   readonly #link: CellLink;
   readonly #vm: number;
   readonly #console: ChannelStream;
@@ -110,15 +120,15 @@ export class RemoteMicrovm implements RunningMicrovm {
   }
 
   start(): Promise<void> {
-    return this.#link.call(this.#vm, "start", {}, checkNothing);
+    return this.#change("start");
   }
 
   pause(): Promise<void> {
-    return this.#link.call(this.#vm, "pause", {}, checkNothing);
+    return this.#change("pause");
   }
 
   resume(): Promise<void> {
-    return this.#link.call(this.#vm, "resume", {}, checkNothing);
+    return this.#change("resume");
   }
 
   async kill(): Promise<void> {
@@ -136,6 +146,7 @@ export class RemoteMicrovm implements RunningMicrovm {
   }
 
   async updateDrive(drive: string, change: DriveChange): Promise<void> {
+    this.#changesLeft += CHANGES_OF_CALL;
     const { path, rateLimiter } = change;
     const known = this.config.drives.find(({ id }) => id === drive);
     let files: SentFiles = [];
@@ -151,12 +162,21 @@ export class RemoteMicrovm implements RunningMicrovm {
     await this.#link.call(this.#vm, "updateDrive", { drive, change, files }, checkNothing);
   }
 
+  #change(method: "start" | "pause" | "resume"): Promise<void> {
+    this.#changesLeft += CHANGES_OF_CALL;
+    return this.#link.call(this.#vm, method, {}, checkNothing);
+  }
+
   get #hasEnded(): boolean {
     return this.#state === "stopped" || this.#state === "failed";
   }
 
   #hear(event: Untimed<MicroVmEvent>): void {
     if (this.#hasEnded) return;
+    if (event.type === "state" || event.type === "drive-changed") {
+      if (this.#changesLeft === 0) throw frameError("changes that nobody asked for");
+      this.#changesLeft--;
+    }
     if (event.type === "state") {
       const { state } = event;
       // The end has a message of its own.
@@ -190,6 +210,7 @@ export class RemoteMicrovm implements RunningMicrovm {
   }
 
   #emit(event: Untimed<MicroVmEvent>): void {
+    if (!this.#guestEvents.admits(event)) return;
     this.events.emit({ ...event, atMs: performance.now() } as MicroVmEvent);
   }
 }
