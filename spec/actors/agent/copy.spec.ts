@@ -140,6 +140,15 @@ describe("a copy out of a hostile guest", () => {
     await expect(copy).rejects.toMatchObject({ code: "ERR_ESTALO_AGENT_PROTOCOL" });
   });
 
+  it("has its entries counted, those that are left out too", async () => {
+    const pipes = new Array(3).fill(entry("pipe", "other"));
+    const says = Buffer.concat([entry("", "directory"), ...pipes, leave, done]);
+    const copy = (maxEntries: number) =>
+      guestThatSays(says).files.copyOut("/x", target, { maxEntries });
+    await expect(copy(3)).rejects.toMatchObject({ code: "ERR_ESTALO_TOO_LARGE" });
+    expect(await copy(4)).toEqual({ entries: 1, bytes: 0, skipped: 3 });
+  });
+
   it("is told of an end in the middle", async () => {
     const says = Buffer.concat([entry("", "file"), data("half")]);
     await expect(guestThatSays(says).files.copyOut("/x", target)).rejects.toMatchObject({

@@ -36,7 +36,7 @@ import {
 export interface CopyOutOptions extends FileCallOptions {
   /** Hears how far it is, after each file. */
   readonly onProgress?: (summary: CopySummary) => void;
-  /** Most entries; more are ERR_ESTALO_TOO_LARGE. Default 1,000,000. */
+  /** Most entries, with those that are left out; more are ERR_ESTALO_TOO_LARGE. Default 1,000,000. */
   readonly maxEntries?: number;
   /** Most bytes, holes not counted; more are ERR_ESTALO_TOO_LARGE. Default: no limit. */
   readonly maxBytes?: number;
@@ -94,8 +94,9 @@ class CopyOut {
   async #takeEntry(info: FileInfo): Promise<void> {
     await this.#finishFile();
     const path = this.#pathOf(info.name);
-    if (++this.summary.entries > (this.#options.maxEntries ?? ENTRIES_MAX))
-      throw tooLarge("entries");
+    this.summary.entries++;
+    const { entries, skipped } = this.summary;
+    if (entries + skipped > (this.#options.maxEntries ?? ENTRIES_MAX)) throw tooLarge("entries");
     if (info.kind === "directory") await this.#makeFolder(path, info);
     else if (info.kind === "file") await this.#makeFile(path, info);
     else if (info.kind === "symlink") await this.#makeLink(path, info);
