@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import * as protocol from "../../../src/actors/agent/protocol.js";
 import { isEstaloError } from "../../../src/errors.js";
 
@@ -51,6 +51,19 @@ describe("FrameReader", () => {
         },
       ),
     );
+  });
+
+  it("keeps a frame that comes byte by byte in a few parts", () => {
+    const sent = encodeFrame(FRAME.DATA, Buffer.alloc(protocol.PAYLOAD_BYTES_MAX, "estalo"));
+    const reader = new FrameReader();
+    const concat = vi.spyOn(Buffer, "concat");
+    try {
+      const got = [...sent].flatMap((byte) => [...reader.take(Buffer.from([byte]))]);
+      expect(got.map(({ payload }) => payload)).toEqual([sent.subarray(protocol.HEADER_BYTES)]);
+      expect(Math.max(...concat.mock.calls.map(([parts]) => parts.length))).toBeLessThan(100);
+    } finally {
+      concat.mockRestore();
+    }
   });
 
   it("refuses another version and a frame that is too long before it comes", () => {

@@ -141,6 +141,9 @@ export function encodeFrame(type: number, payload: Uint8Array = new Uint8Array(0
   return frame;
 }
 
+/** Of a frame that comes in parts, those that are kept apart. */
+const PARTS_MAX = 64;
+
 /** Cuts a stream of bytes into frames; at most one frame is kept. */
 export class FrameReader {
   #parts: Buffer[] = [];
@@ -150,6 +153,8 @@ export class FrameReader {
   *take(bytes: Buffer): Generator<Frame> {
     this.#parts.push(bytes);
     this.#bytes += bytes.length;
+    // A guest may send a frame byte by byte, and each part has a buffer of its own.
+    if (this.#parts.length > PARTS_MAX) this.#joined();
     while (this.#bytes >= HEADER_BYTES) {
       const length = this.#length();
       if (this.#bytes < HEADER_BYTES + length) return;
