@@ -1,8 +1,9 @@
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer, type Socket } from "node:net";
+import { connect, createServer, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { checkVsock } from "../../../src/actors/config-vsock.js";
 import { type VsockConnect, VsockFamily } from "../../../src/actors/vsock-family.js";
@@ -308,6 +309,42 @@ describe("VsockSockets", () => {
     const all = Buffer.concat(Array.from({ length: sent / piece.length }, () => piece));
     expect(Buffer.concat(parts).equals(all)).toBe(true);
     await vi.waitUntil(send, { timeout: 60_000 });
+  });
+
+  it("keeps a guest's small packets together for a program that does not read", async () => {
+    const write = vi.spyOn(Socket.prototype, "write");
+    const { socket, ports } = await connected(52);
+    socket.pause();
+    const piece = Buffer.alloc(24 * 1024, "a");
+    let sent = 0;
+    let taken = 0;
+    const send = (payload: Buffer) => {
+      for (const { forwarded } of m.got()) taken = forwarded;
+      if (sent + payload.length - taken > regs.BUFFER_BYTES) return false;
+      m.send({ ...ports, operation: regs.DATA, payload });
+      sent += payload.length;
+      return true;
+    };
+    // Until the kernel takes no more, with room for single bytes left.
+    let idle = 0;
+    await vi.waitUntil(
+      () => {
+        idle = send(piece) ? 0 : idle + 1;
+        return idle > 50;
+      },
+      { timeout: 60_000, interval: 2 },
+    );
+    const before = write.mock.calls.length;
+    let small = 0;
+    while (small < 4096 && send(Buffer.from("b"))) small++;
+    await new Promise(setImmediate);
+    expect(small).toBe(4096);
+    expect(write.mock.calls.length).toBe(before);
+    m.send({ ...ports, operation: regs.SHUTDOWN, flags: regs.SHUTDOWN_SEND_MASK });
+    const all = await buffer(socket);
+    write.mockRestore();
+    expect(all.length).toBe(sent);
+    expect(all.subarray(sent - small).equals(Buffer.alloc(small, "b"))).toBe(true);
   });
 
   it("closes the socket of a guest that closes, with all it said, while its program is stuck in a write", async () => {

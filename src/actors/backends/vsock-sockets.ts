@@ -9,6 +9,7 @@ import { linkSync, lstatSync, rmSync, type Stats } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import type { VsockConnection, VsockEnd } from "../../devices/virtio/vsock-connection.js";
 import { type EstaloError, hostError } from "../../errors.js";
+import { KeptBytes } from "../kept-bytes.js";
 
 /** The greeting with its newline, as Firecracker reads it. */
 const GREETING_BYTES_MAX = 32;
@@ -45,15 +46,30 @@ function join(socket: Socket, connection: () => VsockConnection | undefined): Vs
   socket.on("error", () => connection()?.destroy());
   // What the guest still sends to a program that is gone is nobody's.
   socket.on("close", () => connection()?.close());
+  /** Behind what the program has not read: a guest makes its packets as small as it likes. */
+  const unwritten = new KeptBytes();
+  const write = (bytes: Uint8Array) => {
+    socket.write(bytes, (error) => {
+      if (error !== null && error !== undefined) return;
+      connection()?.consumed(bytes.length);
+      if (socket.writableLength === 0) flush();
+    });
+  };
+  const flush = () => {
+    if (unwritten.length > 0) write(unwritten.take());
+  };
   return {
     onData: (bytes) => {
-      socket.write(bytes, (error) => {
-        if (error === null || error === undefined) connection()?.consumed(bytes.length);
-      });
+      if (unwritten.length > 0 || socket.writableLength > 0) unwritten.append(bytes);
+      else write(bytes);
     },
-    onEnd: () => socket.end(),
+    onEnd: () => {
+      flush();
+      socket.end();
+    },
     onDrain: () => socket.resume(),
     onClose: (reason) => {
+      flush();
       // What was written still goes out. Its end is not waited for: a paused socket never says it, and a program
       // that writes hears in this way only that nobody reads.
       if (reason === "ended") socket.destroySoon();
