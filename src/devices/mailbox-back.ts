@@ -44,7 +44,10 @@ export interface BusDeviceDefinition {
   readonly answerTimeoutMs?: number;
   /** Answers a read of 1, 2 or 4 bytes; only, and always, with `sync`. */
   read?(offset: number, sizeBytes: number, device: BusDevice): number | Promise<number>;
-  /** Takes a write of 1, 2 or 4 bytes. Default: nothing is done. */
+  /**
+   * Takes a write of 1, 2 or 4 bytes. Default: nothing is done. A promise is waited for with `sync: true` only; a
+   * guest may have any number of others under way.
+   */
   write?(offset: number, sizeBytes: number, value: number, device: BusDevice): void | Promise<void>;
   /** One of its functions failed: the device starts over. */
   onReset?(device: BusDevice): void;
