@@ -32,6 +32,15 @@ const SERVER = `
   }).listen(${HTTP_PORT}, () => console.log("listening"));
 `;
 
+/** Takes it in by 64 KiB and prints its checksum: a system call is dear where the guest's kernel is emulated. */
+const DOWNLOAD = `
+  const hash = require("node:crypto").createHash("sha256");
+  require("node:http").get("http://${HOST_ADDRESS}:${HTTP_PORT}/", (response) => {
+    response.on("data", (bytes) => hash.update(bytes));
+    response.on("end", () => console.log(hash.digest("hex")));
+  });
+`;
+
 /** Runs a command line in the guest; its output. */
 async function run(vm: MicroVm, line: string): Promise<string> {
   const { stdout, stderr, exitCode, signal } = await vm.exec(["sh", "-c", line]);
@@ -39,7 +48,9 @@ async function run(vm: MicroVm, line: string): Promise<string> {
   return stdout;
 }
 
-const network = isLong ? NetNamespace.make() : undefined;
+/** A frame costs an emulated kernel what it costs, however long it is. */
+const MTU = isKernelModeEmulated() ? 65_520 : 1500;
+const network = isLong ? NetNamespace.make(MTU) : undefined;
 afterAll(() => network?.[Symbol.dispose]());
 
 const ROLE = {
@@ -60,7 +71,7 @@ async function bootOnTap(version: "V1" | "V2"): Promise<MicroVm> {
     memoryMib: 512,
     vsock: {},
     drives: [{ id: "tools", path: join(image("tools"), "tools.ext4"), readOnly: true }],
-    networkInterfaces: [{ tap: (network as NetNamespace).tap }],
+    networkInterfaces: [{ tap: (network as NetNamespace).tap, mtu: MTU }],
     mmds: { version, imdsCompat: true, data: { latest: { "meta-data": { iam } } } },
   });
   await vi.waitFor(() => vm.agent.health(), { timeout: 300_000, interval: 100 });
@@ -136,10 +147,10 @@ describe.skipIf(network === undefined)("a guest on a tap (ESTALO_SPEC_LONG=1 and
     const hash = createHash("sha256");
     for (let left = downloadBytes; left > 0; left -= block.length) hash.update(block);
     const startMs = performance.now();
-    const sum = await run(vm, `wget -q -O - http://${HOST_ADDRESS}:${HTTP_PORT}/ | sha256sum`);
+    const sum = await run(vm, `/tools/bin/node -e '${DOWNLOAD}'`);
     const seconds = (performance.now() - startMs) / 1000;
     console.log(`${downloadBytes} bytes in ${seconds.toFixed(1)} s`);
-    expect(sum).toBe(`${hash.digest("hex")}  -\n`);
+    expect(sum).toBe(`${hash.digest("hex")}\n`);
   });
 });
 
