@@ -2,8 +2,8 @@
  * /v1/microvms/{id}/console: the guest's serial console, bytes both ways.
  *
  * Any number of readers, each with the kept history first if it asks; any number of writers, whose bytes meet
- * in the order they arrive while the guest reads, and else in larger pieces of each. A client that does not keep up is closed with 1013, and so is a writer whose guest
- * does not read: the guest itself never waits for a client.
+ * in the order they arrive while the guest reads, and else in larger pieces of each. A client that does not keep
+ * up is closed with 1013, and so is a writer whose guest does not read: the guest itself never waits for a client.
  *
  * A client that sends much keeps less than UNREAD_BYTES_MAX under way: {"type":"taken","bytes":N} tells it how
  * many bytes of its input the guest has read, in all.

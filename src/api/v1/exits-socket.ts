@@ -6,16 +6,13 @@
  */
 import { EXIT_KINDS, type ExitBatch } from "../../actors/exit-batch.js";
 import type { ExitCounts } from "../../actors/exit-counts.js";
-import { isEstaloError } from "../../errors.js";
 import { encodeExitFrame } from "../exit-frames.js";
-import type { SocketPeer, SocketSession } from "../http.js";
 import { serialiserOf } from "../serialise.js";
-import { CLOSE_NOT_FOUND, CLOSE_WRONG_STATE } from "./close-codes.js";
 import { exitRows } from "./exit-rows.js";
 import { ExitsBatch, ExitsCounts, ExitsHello, type ExitsQuery } from "./exit-schemas.js";
 import { type ExitsRequest, readExitsQuery } from "./exits-query.js";
 import type { DoorFleet, LiveMicrovm } from "./fleet.js";
-import { closed, LossySession, type Subscribe } from "./lossy-session.js";
+import { LossySession, type OpenSession, openLive, type Subscribe } from "./lossy-session.js";
 
 const batchJson = serialiserOf(ExitsBatch);
 const countsJson = serialiserOf(ExitsCounts);
@@ -26,25 +23,13 @@ const helloJson = serialiserOf(ExitsHello);
  * makes no sense, ERR_ESTALO_KVM_CAPABILITY for RIP where KVM cannot tell it; a microVM that is not there, or
  * does not exist at the moment, closes the socket.
  */
-export function openExits(
-  fleet: DoorFleet,
-  idOrName: string,
-  query: ExitsQuery,
-): (peer: SocketPeer) => SocketSession {
+export function openExits(fleet: DoorFleet, idOrName: string, query: ExitsQuery): OpenSession {
   const request = readExitsQuery(query);
-  try {
-    const { id, state } = fleet.get(idOrName);
-    const exits = fleet.supervisor(idOrName)?.exits;
-    if (exits === undefined) {
-      return closed(CLOSE_WRONG_STATE, `the microVM is ${state}: it has no exits`);
-    }
+  return openLive(fleet, idOrName, "exits", (id, { exits }) => {
     // Before the upgrade, so that a wrong filter is a reply.
     const subscribe = subscription(exits, request);
     return (peer) => new LossySession(peer, hello(id, exits.devices), subscribe);
-  } catch (error) {
-    if (!isEstaloError(error) || error.code !== "ERR_ESTALO_NOT_FOUND") throw error;
-    return closed(CLOSE_NOT_FOUND, "there is no such microVM");
-  }
+  });
 }
 
 function hello(id: string, devices: readonly string[]): string {

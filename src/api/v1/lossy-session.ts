@@ -2,8 +2,10 @@
  * One client of a stream that leaves out what its client does not read in time, and tells it how much that was:
  * a hello, then messages until the microVM ends.
  */
+import { isEstaloError } from "../../errors.js";
 import type { SocketPeer, SocketSession } from "../http.js";
-import { CLOSE_NORMAL, CLOSE_POLICY } from "./close-codes.js";
+import { CLOSE_NORMAL, CLOSE_NOT_FOUND, CLOSE_POLICY, CLOSE_WRONG_STATE } from "./close-codes.js";
+import type { DoorFleet, LiveMicrovm } from "./fleet.js";
 
 /** Where a stream's messages go. */
 export interface Sink {
@@ -17,8 +19,31 @@ export interface Sink {
 /** Begins a stream; returns what ends it. */
 export type Subscribe = (sink: Sink) => () => void;
 
-/** What opens a session that closes at once. */
-export function closed(code: number, reason: string): (peer: SocketPeer) => SocketSession {
+/** Opens the session of one client. */
+export type OpenSession = (peer: SocketPeer) => SocketSession;
+
+/**
+ * What opens the session of one client with a microVM: `open` gives it. One that is not there, or has no `what` since
+ * it does not exist at the moment, closes the socket.
+ */
+export function openLive(
+  fleet: DoorFleet,
+  idOrName: string,
+  what: string,
+  open: (id: string, live: LiveMicrovm) => OpenSession,
+): OpenSession {
+  try {
+    const { id, state } = fleet.get(idOrName);
+    const live = fleet.supervisor(idOrName);
+    if (live !== undefined) return open(id, live);
+    return closed(CLOSE_WRONG_STATE, `the microVM is ${state}: it has no ${what}`);
+  } catch (error) {
+    if (!isEstaloError(error) || error.code !== "ERR_ESTALO_NOT_FOUND") throw error;
+    return closed(CLOSE_NOT_FOUND, "there is no such microVM");
+  }
+}
+
+function closed(code: number, reason: string): OpenSession {
   return (peer) => {
     peer.close(code, reason);
     return { onClose() {} };

@@ -21,6 +21,16 @@ import { ConsoleResize, ConsoleTaken, EventsHello, FleetEvent } from "./stream-s
 /** What any socket may be closed with. */
 const COMMON_CODES = { [CLOSE_GOING_AWAY]: "the server ends" };
 
+/** What a stream of what a running microVM does may be closed with. */
+const lossyCodes = (what: string) => ({
+  [CLOSE_NORMAL]: "the microVM has ended, everything was sent",
+  ...COMMON_CODES,
+  [CLOSE_POLICY]: "the client sent a message",
+  [CLOSE_TOO_SLOW]: "more waits for the client than the server keeps",
+  [CLOSE_NOT_FOUND]: "there is no such microVM",
+  [CLOSE_WRONG_STATE]: `it does not run, so that it has no ${what}`,
+});
+
 export const CONSOLE_SOCKET = {
   name: "console",
   path: "/v1/microvms/{id}/console",
@@ -144,14 +154,7 @@ export const EXITS_SOCKET = {
     { name: "exitFrame", summary: "With format=binary: a batch, instead of `exits`." },
   ],
   clientSends: [],
-  closeCodes: {
-    [CLOSE_NORMAL]: "the microVM has ended, everything was sent",
-    ...COMMON_CODES,
-    [CLOSE_POLICY]: "the client sent a message",
-    [CLOSE_TOO_SLOW]: "more waits for the client than the server keeps",
-    [CLOSE_NOT_FOUND]: "there is no such microVM",
-    [CLOSE_WRONG_STATE]: "it does not run, so that it has no exits",
-  },
+  closeCodes: lossyCodes("exits"),
 } as const satisfies SocketSpec;
 
 export const LIMITS_SOCKET = {
@@ -167,12 +170,5 @@ export const LIMITS_SOCKET = {
     { name: "limit", summary: "What happened to one limiter.", schema: LimitMessage },
   ],
   clientSends: [],
-  closeCodes: {
-    [CLOSE_NORMAL]: "the microVM has ended, everything was sent",
-    ...COMMON_CODES,
-    [CLOSE_POLICY]: "the client sent a message",
-    [CLOSE_TOO_SLOW]: "more waits for the client than the server keeps",
-    [CLOSE_NOT_FOUND]: "there is no such microVM",
-    [CLOSE_WRONG_STATE]: "it does not run, so that it has no limits",
-  },
+  closeCodes: lossyCodes("limits"),
 } as const satisfies SocketSpec;
