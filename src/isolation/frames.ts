@@ -95,9 +95,9 @@ export class FrameReader {
 }
 
 /** The value that a payload is; raises ERR_ESTALO_CELL for what is no JSON. */
-export function parseJson(payload: Uint8Array): unknown {
+export function parseJson(payload: Buffer): unknown {
   try {
-    return JSON.parse(Buffer.from(payload).toString("utf8"));
+    return JSON.parse(payload.toString("utf8"));
   } catch {
     throw frameError("a message that is no JSON");
   }
