@@ -39,6 +39,7 @@
         "src/native/jail/confine.c",
         "src/native/jail/landlock.c",
         "src/native/jail/main.c",
+        "src/native/jail/make.c",
         "src/native/jail/mounts.c",
         "src/native/jail/plan.c",
         "src/native/jail/remove.c"

@@ -5,6 +5,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { afterAll, describe, expect, it } from "vitest";
 import { EstaloClient } from "../../src/api/client/client.js";
 import { passtIsUsable, reasonToSkip } from "../support/guest-host.js";
@@ -157,6 +158,20 @@ describe.skipIf(reason !== undefined)("estalo serve --isolate", () => {
     await until(() => !processes.some(isRunning));
     await until(() => !existsSync(jails) || readdirSync(jails).length === 0);
     expect(readFileSync("/proc/self/mounts", "utf8")).not.toContain(server.stateFolder);
+  });
+
+  it("leaves nothing when it is killed at the moment that a cell's folder is made", async () => {
+    for (let round = 0; round < 5; round++) {
+      await using server = await ServeProcess.start(["--isolate"]);
+      await using client = new EstaloClient({ host: server.host });
+      const jails = join(server.stateFolder, "cells", "cell");
+      await client.microvms.create({ config });
+      const before = readdirSync(jails).length;
+      // The spare one's: a timer's turn would be too late.
+      while (readdirSync(jails).length === before) await setImmediate();
+      await server.end("SIGKILL");
+      await until(() => !existsSync(jails) || readdirSync(jails).length === 0);
+    }
   });
 
   it("has a process for each tenant, and it ends with the tenant's last microVM", async () => {

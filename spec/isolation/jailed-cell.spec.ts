@@ -3,7 +3,7 @@
  * runs; needs root.
  */
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { checkNothing } from "../../src/isolation/cell-checks.js";
@@ -101,5 +101,12 @@ describe.skipIf(!isRoot)("a cell (needs root)", () => {
     expect(existsSync(join(base, "cell", "left"))).toBe(false);
     await until(() => !isRunning(pid), "the cell has ended");
     await process.ended;
+  });
+
+  it("has its folder removed by the next server when it has no record yet", () => {
+    const base = makeBase();
+    mkdirSync(join(base, "cell", "half", "root"), { recursive: true });
+    removeOldCells(jailsIn(base));
+    expect(readdirSync(base)).toEqual([]);
   });
 });

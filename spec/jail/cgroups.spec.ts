@@ -1,8 +1,8 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { makeCgroups, parseHierarchies, removeCgroups } from "../../src/jail/cgroups.js";
+import { parseHierarchies, planCgroups } from "../../src/jail/cgroups.js";
 import { checkCgroups } from "../../src/jail/options.js";
 
 /** A folder that plays a mounted hierarchy; its files are made by hand, as the kernel would. */
@@ -35,24 +35,26 @@ describe("parseHierarchies", () => {
   });
 });
 
-describe("makeCgroups", () => {
-  it("makes nothing when nothing is asked for", () => {
-    expect(makeCgroups(request(1, [], "parent"), "")).toEqual({ made: [], joins: [] });
-    expect(makeCgroups(request(2, []), "")).toEqual({ made: [], joins: [] });
+const nothing = { folders: [], settings: [], joins: [] };
+
+describe("planCgroups", () => {
+  it("plans nothing when nothing is asked for", () => {
+    expect(planCgroups(request(1, [], "parent"), "")).toEqual(nothing);
+    expect(planCgroups(request(2, []), "")).toEqual(nothing);
   });
 
   it("says which controller is missing", () => {
-    expect(() => makeCgroups(request(1, ["cpu.shares=1"]), "")).toThrowError(
+    expect(() => planCgroups(request(1, ["cpu.shares=1"]), "")).toThrowError(
       expect.objectContaining({
         code: "ERR_ESTALO_JAIL_CONFIG",
         message: "Controller cpu is unavailable",
       }),
     );
-    expect(() => makeCgroups(request(2, ["cpu.max=1"]), "")).toThrowError("Hierarchy not found");
+    expect(() => planCgroups(request(2, ["cpu.max=1"]), "")).toThrowError("Hierarchy not found");
     const mount = playedMount();
     writeFileSync(join(mount, "cgroup.controllers"), "memory pids\n");
     const mounts = `x ${mount} cgroup2 rw 0 0`;
-    expect(() => makeCgroups(request(2, ["cpu.max=1"]), mounts)).toThrowError(
+    expect(() => planCgroups(request(2, ["cpu.max=1"]), mounts)).toThrowError(
       "Controller cpu is unavailable",
     );
   });
@@ -60,47 +62,66 @@ describe("makeCgroups", () => {
   it("joins the parent of version 2 when there is nothing to set", () => {
     const mount = playedMount();
     const mounts = `x ${mount} cgroup2 rw 0 0`;
-    expect(() => makeCgroups(request(2, [], "there"), mounts)).toThrowError("Hierarchy not found");
+    expect(() => planCgroups(request(2, [], "there"), mounts)).toThrowError("Hierarchy not found");
     mkdirSync(join(mount, "there"));
-    expect(makeCgroups(request(2, [], "there"), mounts)).toEqual({
-      made: [],
-      joins: [join(mount, "there", "cgroup.procs")],
-    });
+    const joins = [join(mount, "there", "cgroup.procs")];
+    expect(planCgroups(request(2, [], "there"), mounts)).toEqual({ ...nothing, joins });
   });
 
-  it("leaves nothing behind when a file is not the controller's", () => {
+  it("makes what is missing of a path, and touches nothing itself", () => {
     const mount = playedMount();
-    const mounts = `x ${mount} cgroup rw,cpu 0 0`;
-    expect(() => makeCgroups(request(1, ["cpu.nonsense=1"], "a/b"), mounts)).toThrowError(
-      expect.objectContaining({ code: "ERR_ESTALO_JAIL" }),
+    mkdirSync(join(mount, "a"));
+    const words = ["cpu.shares=1", "cpu.cfs_quota_us=2"];
+    const { folders, settings, joins } = planCgroups(
+      request(1, words, "a/b"),
+      `x ${mount} cgroup rw,cpu 0 0`,
     );
-    expect(existsSync(join(mount, "a"))).toBe(false);
+    const group = join(mount, "a/b/one");
+    expect(folders).toEqual([join(mount, "a/b"), group]);
+    expect(settings).toEqual([
+      { file: join(group, "cpu.shares"), value: "1" },
+      { file: join(group, "cpu.cfs_quota_us"), value: "2" },
+    ]);
+    expect(joins).toEqual([join(group, "cgroup.procs")]);
+    expect(readdirSync(join(mount, "a"))).toEqual([]);
+  });
+
+  it("gives a group of version 1 the processors and memory nodes of the one above, once", () => {
+    const mount = playedMount();
+    mkdirSync(join(mount, "a"));
+    const files = { "cpuset.cpus": "0-3\n", "cpuset.mems": "0\n", "a/cpuset.mems": "0\n" };
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(mount, name), text);
+    writeFileSync(join(mount, "a/cpuset.cpus"), "\n");
+    const words = ["cpuset.cpus=1", "cpuset.mems=0"];
+    const { settings } = planCgroups(request(1, words, "a"), `x ${mount} cgroup rw,cpuset 0 0`);
+    expect(settings.map(({ file, value }) => [file.slice(mount.length + 1), value])).toEqual([
+      ["a/cpuset.cpus", "0-3"],
+      ["a/one/cpuset.cpus", "0-3"],
+      ["a/one/cpuset.mems", "0"],
+      ["a/one/cpuset.cpus", "1"],
+      ["a/one/cpuset.mems", "0"],
+    ]);
   });
 
   it("hands a controller of version 2 down to the jail's group", () => {
     const mount = playedMount();
-    mkdirSync(join(mount, "node/one"), { recursive: true });
+    mkdirSync(join(mount, "a"));
     const control = "cgroup.subtree_control";
     writeFileSync(join(mount, "cgroup.controllers"), "cpu memory\n");
-    writeFileSync(join(mount, control), "cpu memory");
-    writeFileSync(join(mount, "node", control), "");
-    writeFileSync(join(mount, "node/one/memory.max"), "");
-    const { joins } = makeCgroups(request(2, ["memory.max=1000"]), `x ${mount} cgroup2 rw 0 0`);
-    expect(joins).toEqual([join(mount, "node/one/cgroup.procs")]);
-    expect(readFileSync(join(mount, control), "utf8")).toBe("cpu memory");
-    expect(readFileSync(join(mount, "node", control), "utf8")).toBe("+memory");
-    expect(readFileSync(join(mount, "node/one/memory.max"), "utf8")).toBe("1000");
-  });
-});
-
-describe("removeCgroups", () => {
-  it("goes from the inside out and leaves what is in use", () => {
-    const mount = playedMount();
-    for (const name of ["a", "a/b", "a/b/c"]) mkdirSync(join(mount, name));
-    removeCgroups([join(mount, "a"), join(mount, "a/b"), join(mount, "a/b/c")]);
-    expect(existsSync(join(mount, "a"))).toBe(false);
-    mkdirSync(join(mount, "a/b"), { recursive: true });
-    removeCgroups([join(mount, "a"), join(mount, "gone")]);
-    expect(existsSync(join(mount, "a/b"))).toBe(true);
+    writeFileSync(join(mount, control), "cpu memory\n");
+    writeFileSync(join(mount, "a", control), "\n");
+    const words = ["memory.max=1000", "memory.high=900"];
+    const plan = planCgroups(request(2, words, "a/b"), `x ${mount} cgroup2 rw 0 0`);
+    const group = join(mount, "a/b/one");
+    expect(plan).toEqual({
+      folders: [join(mount, "a/b"), group],
+      settings: [
+        { file: join(mount, "a", control), value: "+memory" },
+        { file: join(mount, "a/b", control), value: "+memory" },
+        { file: join(group, "memory.max"), value: "1000" },
+        { file: join(group, "memory.high"), value: "900" },
+      ],
+      joins: [join(group, "cgroup.procs")],
+    });
   });
 });

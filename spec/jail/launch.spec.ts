@@ -11,7 +11,6 @@ import {
   openSync,
   readdirSync,
   readFileSync,
-  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -262,11 +261,38 @@ describe.runIf(isRoot)("a way into a jail that fails (needs root)", () => {
     expect(hostTraces()).toEqual(before);
   });
 
+  it.each([
+    ["a setting that no controller has", "a/b/cpu.nonsense", /write 1 to .*nonsense: No such file/],
+    ["a value that is refused", "full", /write 1 to .*full: No space left/],
+  ])("because of %s takes its control groups away again", async (_, name, text) => {
+    const base = makeBase();
+    const groups = join(base, "groups");
+    mkdirSync(groups);
+    symlinkSync("/dev/full", join(groups, "full"));
+    const plan = makePlan(jailOptions(base, { cleans: false }));
+    const made = ["a", "a/b"].flatMap((folder) => ["cgroup", join(groups, folder)]);
+    const words = [...made, "cgroup-setting", join(groups, name), "1", ...plan.words];
+    const { status, stderr } = await startPlan({ ...plan, words }).ended;
+    expect([status, stderr]).toEqual([1, expect.stringMatching(text)]);
+    await waitUntilEmpty(base, ["groups"]);
+    expect(readdirSync(groups)).toEqual(["full"]);
+  });
+
+  it("because its record would go through a link stops there", async () => {
+    const base = makeBase();
+    writeFileSync(join(base, "victim"), "mine");
+    mkdirSync(join(base, "node/one"), { recursive: true });
+    symlinkSync(join(base, "victim"), join(base, "node/one/estalo-jail.json"));
+    const { status, stderr } = await startJail(LOOK, jailOptions(base)).ended;
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/write the record of .*symbolic/)]);
+    expect(readFileSync(join(base, "victim"), "utf8")).toBe("mine");
+  });
+
   it("because somebody moves the folder stops there", async () => {
     const base = makeBase();
     const plan = makePlan(jailOptions(base));
-    rmSync(plan.folder, { recursive: true });
     mkdirSync(join(base, "elsewhere/root"), { recursive: true });
+    mkdirSync(join(base, "node"));
     symlinkSync(join(base, "elsewhere"), plan.folder);
     const { status, stderr } = await startPlan(plan).ended;
     expect([status, stderr]).toEqual([1, expect.stringContaining("symbolic")]);

@@ -101,8 +101,6 @@ function becomeJailed(text: string, descriptors: readonly number[]): never {
     const program = findProgram(join(packageFolder(), "bin/estalo.js"));
     const [node, script] = program.command;
     const command = [node, script, JAILED_WORD, `${memory.fd}`];
-    // A signal that comes before the launcher is there would leave the folder behind.
-    for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => {});
     const { words } = makePlan(jailOptions(script, kept), { ...program, command });
     return becomeLauncher("start", ["failure-status", `${EXIT_FAILURE}`, ...words], kept);
   } finally {

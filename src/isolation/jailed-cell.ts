@@ -6,7 +6,7 @@
  * it is removed by the launcher's caretaker, also when we are gone.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { EstaloError, hostError } from "../errors.js";
@@ -107,11 +107,16 @@ export function removeOldCells({ folder }: Pick<CellJails, "folder">): void {
   const cells = join(folder, CELL_NAME);
   if (!existsSync(cells)) return;
   for (const id of readdirSync(cells)) {
-    try {
-      spawnSync(launcherFile(), ["remove", ...removalWords(folder, CELL_NAME, id, true)]);
-    } catch {
-      // Not a jail, or half of one: a new cell takes another name.
-    }
+    spawnSync(launcherFile(), ["remove", ...oldCellWords(folder, id)]);
+  }
+}
+
+function oldCellWords(folder: string, id: string): string[] {
+  try {
+    return removalWords(folder, CELL_NAME, id, true);
+  } catch {
+    // The host went down before its record was written: it has a folder and no more.
+    return ["folder", join(realpathSync(folder), CELL_NAME, id), "kill"];
   }
 }
 

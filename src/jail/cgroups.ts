@@ -1,16 +1,23 @@
 /**
- * Control groups of a jail, version 1 and 2: `<mount>/<parent>/<id>`, with the values asked for. Joined by the
- * launcher, which is the process that becomes the program.
+ * Control groups of a jail, version 1 and 2: `<mount>/<parent>/<id>`, with the values asked for. Planned here, made and
+ * joined by the launcher, which is the process that becomes the program.
  */
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { jailConfigError, onHost } from "./jail-error.js";
 import type { CgroupSetting } from "./options.js";
 
-/** What was made, and what to join. */
+/** What to write, once all folders are there. */
+export interface FileSetting {
+  readonly file: string;
+  readonly value: string;
+}
+
+/** What to make, and what to join. */
 export interface JailCgroups {
-  /** Folders made, in order. */
-  readonly made: readonly string[];
+  /** Folders that are not there yet, in order. */
+  readonly folders: readonly string[];
+  readonly settings: readonly FileSetting[];
   /** `cgroup.procs` files. */
   readonly joins: readonly string[];
 }
@@ -45,61 +52,44 @@ export function parseHierarchies(mounts: string): Hierarchy[] {
   });
 }
 
-/** Makes and fills them. What fails leaves nothing behind. */
-export function makeCgroups(
+/** Plans them; raises ERR_ESTALO_JAIL_CONFIG when this host has not what is asked for. */
+export function planCgroups(
   request: CgroupRequest,
   mounts = readFileSync("/proc/mounts", "utf8"),
 ): JailCgroups {
   const { version, settings, parent } = request;
   const hierarchies = parseHierarchies(mounts).filter((one) => one.version === version);
   if (settings.length === 0 && (version === 1 || parent === undefined)) {
-    return { made: [], joins: [] };
+    return { folders: [], settings: [], joins: [] };
   }
-  const made: string[] = [];
-  try {
-    const joins =
-      version === 1 ? fillV1(request, hierarchies, made) : fillV2(request, hierarchies, made);
-    return { made, joins };
-  } catch (error) {
-    removeCgroups(made);
-    throw error;
-  }
+  return version === 1 ? planV1(request, hierarchies) : planV2(request, hierarchies);
 }
 
-/** In reverse; they must be empty. What is gone already is fine. */
-export function removeCgroups(made: readonly string[]): void {
-  for (const folder of [...made].reverse()) {
-    try {
-      rmdirSync(folder);
-    } catch {
-      // Somebody else's group is in it by now: it is in use, and theirs.
-    }
-  }
-}
-
-function fillV1(
+function planV1(
   { settings, parent, defaultParent, id }: CgroupRequest,
   hierarchies: readonly Hierarchy[],
-  made: string[],
-): string[] {
+): JailCgroups {
+  const folders = new Set<string>();
+  const files: FileSetting[] = [];
   const joins = new Set<string>();
   for (const { controller, file, value } of settings) {
     const hierarchy = hierarchies.find(({ options }) => options.includes(controller));
     if (hierarchy === undefined) throw unavailable(controller, 1);
-    const folder = join(hierarchy.mount, parent ?? defaultParent, id);
-    makeFolders(hierarchy.mount, folder, made);
-    if (controller === "cpuset") inheritCpuset(hierarchy.mount, folder);
-    writeSetting(join(folder, file), value);
-    joins.add(join(folder, "cgroup.procs"));
+    const { mount } = hierarchy;
+    const folder = join(mount, parent ?? defaultParent, id);
+    const procs = join(folder, "cgroup.procs");
+    for (const missing of missingFolders(mount, folder)) folders.add(missing);
+    if (controller === "cpuset" && !joins.has(procs)) files.push(...cpusets(mount, folder));
+    files.push({ file: join(folder, file), value });
+    joins.add(procs);
   }
-  return [...joins];
+  return { folders: [...folders], settings: files, joins: [...joins] };
 }
 
-function fillV2(
+function planV2(
   { settings, parent, defaultParent, id }: CgroupRequest,
   [hierarchy]: readonly Hierarchy[],
-  made: string[],
-): string[] {
+): JailCgroups {
   if (hierarchy === undefined) {
     throw jailConfigError("Hierarchy not found: cgroup2", "mount one, or use --cgroup-version 1");
   }
@@ -108,20 +98,23 @@ function fillV2(
   if (settings.length === 0) {
     // Nothing to set: the parent's limits are the jail's.
     if (!existsSync(above)) throw jailConfigError(`Hierarchy not found: ${above}`);
-    return [join(above, "cgroup.procs")];
+    return { folders: [], settings: [], joins: [join(above, "cgroup.procs")] };
   }
   const folder = join(above, id);
+  const controllers = new Set(settings.map(({ controller }) => controller));
+  controllers.delete("cgroup");
   const available = words(join(mount, "cgroup.controllers"));
-  for (const { controller } of settings) {
-    if (controller !== "cgroup" && !available.includes(controller))
-      throw unavailable(controller, 2);
+  for (const controller of controllers) {
+    if (!available.includes(controller)) throw unavailable(controller, 2);
   }
-  makeFolders(mount, folder, made);
-  for (const { controller } of settings) {
-    if (controller !== "cgroup") enable(controller, mount, above);
-  }
-  for (const { file, value } of settings) writeSetting(join(folder, file), value);
-  return [join(folder, "cgroup.procs")];
+  return {
+    folders: missingFolders(mount, folder),
+    settings: [
+      ...[...controllers].flatMap((controller) => handingDown(controller, mount, above)),
+      ...settings.map(({ file, value }) => ({ file: join(folder, file), value })),
+    ],
+    joins: [join(folder, "cgroup.procs")],
+  };
 }
 
 function unavailable(controller: string, version: 1 | 2) {
@@ -132,28 +125,32 @@ function unavailable(controller: string, version: 1 | 2) {
 }
 
 /** The folders of `path` below `top` that are not there yet. */
-function makeFolders(top: string, path: string, made: string[]): void {
-  if (path === top || existsSync(path)) return;
-  makeFolders(top, dirname(path), made);
-  onHost("create cgroup", path, () => mkdirSync(path));
-  made.push(path);
+function missingFolders(top: string, path: string): string[] {
+  if (path === top || existsSync(path)) return [];
+  return [...missingFolders(top, dirname(path)), path];
 }
 
 /** From the top down, each group hands the controller to those below it. */
-function enable(controller: string, top: string, folder: string): void {
-  if (folder !== top) enable(controller, top, dirname(folder));
+function handingDown(controller: string, top: string, folder: string): FileSetting[] {
+  const above = folder === top ? [] : handingDown(controller, top, dirname(folder));
   const file = join(folder, "cgroup.subtree_control");
-  if (!words(file).includes(controller)) writeSetting(file, `+${controller}`);
+  if (existsSync(folder) && words(file).includes(controller)) return above;
+  return [...above, { file, value: `+${controller}` }];
 }
 
-/** A group of version 1 without processors or memory nodes takes no process. */
-function inheritCpuset(top: string, folder: string): void {
-  if (folder === top) return;
-  inheritCpuset(top, dirname(folder));
-  for (const name of ["cpuset.cpus", "cpuset.mems"]) {
-    const file = join(folder, name);
-    if (read(file) === "") writeSetting(file, read(join(dirname(folder), name)));
-  }
+/** A group of version 1 without processors or memory nodes takes no process: it has its parent's. */
+function cpusets(top: string, folder: string): FileSetting[] {
+  const settings: FileSetting[] = [];
+  const inherit = (group: string, name: string): string => {
+    const file = join(group, name);
+    const own = existsSync(group) ? read(file) : "";
+    if (own !== "" || group === top) return own;
+    const value = inherit(dirname(group), name);
+    settings.push({ file, value });
+    return value;
+  };
+  for (const name of ["cpuset.cpus", "cpuset.mems"]) inherit(folder, name);
+  return settings;
 }
 
 function read(file: string): string {
@@ -162,9 +159,4 @@ function read(file: string): string {
 
 function words(file: string): string[] {
   return read(file).split(" ");
-}
-
-function writeSetting(file: string, value: string): void {
-  // Without O_CREAT: a name that the controller does not have is an error.
-  onHost(`write ${value} to`, file, () => writeFileSync(file, value, { flag: "r+" }));
 }

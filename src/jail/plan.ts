@@ -1,6 +1,6 @@
 /**
- * From what is asked for to the words of the launcher (src/native/jail/plan.c): checks first, then folders and
- * control groups, which the launcher takes away again when it fails.
+ * From what is asked for to the words of the launcher (src/native/jail/plan.c), which makes everything and takes it
+ * away again when it fails. Nothing of a jail is made here: who plans one may be killed before the launcher is there.
  */
 import {
   accessSync,
@@ -9,13 +9,11 @@ import {
   readdirSync,
   readFileSync,
   realpathSync,
-  rmdirSync,
   statSync,
-  writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
 import { EstaloError, isEstaloError } from "../errors.js";
-import { makeCgroups, removeCgroups } from "./cgroups.js";
+import { planCgroups } from "./cgroups.js";
 import { jailConfigError, onHost } from "./jail-error.js";
 import {
   checkCgroups,
@@ -51,43 +49,32 @@ const DEVICES = [
   ["/dev/null", MEM_MAJOR, 3, false],
 ] as const;
 
-/** Checks everything, then makes folder and control groups. Raises ERR_ESTALO_JAIL or ERR_ESTALO_JAIL_CONFIG. */
+/**
+ * Checks everything; makes the base folder, if it is not there. Raises ERR_ESTALO_JAIL or ERR_ESTALO_JAIL_CONFIG.
+ */
 export function makePlan(options: JailOptions, program: Program | undefined = undefined): JailPlan {
   const { id, netns } = options;
   checkId(id);
   const found = program ?? findProgram(options.execFile);
   const user = checkUserAndGroup(options);
   const limits = checkLimits(options.resourceLimits);
-  const request = {
+  const cgroups = planCgroups({
     version: checkCgroupVersion(options.cgroupVersion),
     settings: checkCgroups(options.cgroups),
     parent:
       options.parentCgroup === undefined ? undefined : checkParentCgroup(options.parentCgroup),
     defaultParent: found.name,
     id,
-  };
+  });
   const base = onHost("Failed to create directory", options.baseFolder, () => {
     mkdirSync(options.baseFolder, { recursive: true });
     return realpathSync(options.baseFolder);
   });
-  const { folder, isNew } = makeFolder(base, found.name, id);
-  // Before its groups are touched; of two that start at once the launcher's lock lets one in.
-  if (!isNew) refuseUsed(folder);
-  let cgroups: ReturnType<typeof makeCgroups>;
-  try {
-    cgroups = makeCgroups(request);
-  } catch (error) {
-    if (isNew) removeNewFolder(folder);
-    throw error;
-  }
-  try {
-    writeRecord(folder, cgroups.made);
-  } catch (error) {
-    removeCgroups(cgroups.made);
-    throw error;
-  }
+  const folder = join(base, found.name, id);
+  refuseUsed(folder);
   const words = [
-    ...["folder", folder, "host-name", id, "uid", `${user.uid}`, "gid", `${user.gid}`],
+    ...["folder", folder, ...newRecord(folder, cgroups.folders)],
+    ...["host-name", id, "uid", `${user.uid}`, "gid", `${user.gid}`],
     ...(user.isRoot ? [] : ["rootless"]),
     ...(netns === undefined ? [] : ["netns", netns]),
     ...(options.hasEmptyNetwork && netns === undefined ? ["empty-network"] : []),
@@ -95,13 +82,13 @@ export function makePlan(options: JailOptions, program: Program | undefined = un
     ...(options.isDaemon ? ["daemonize"] : []),
     ...(options.isAttached ? ["attached"] : []),
     ...(options.cleans ? ["clean"] : []),
-    ...(isNew ? [] : ["keep-folder"]),
     ...["no-file", `${limits.noFile}`],
     ...(limits.fsize === undefined ? [] : ["fsize", `${limits.fsize}`]),
     ...["pid-file", `${found.name}.pid`],
     ...(options.kept ?? []).flatMap((fd) => ["keep", `${fd}`]),
+    ...cgroups.folders.flatMap((path) => ["cgroup", path]),
+    ...cgroups.settings.flatMap(({ file, value }) => ["cgroup-setting", file, value]),
     ...cgroups.joins.flatMap((file) => ["join", file]),
-    ...cgroups.made.flatMap((path) => ["cgroup", path]),
     ...found.binds.flatMap(({ source, target, isExecutable }) => [
       isExecutable ? "bind-executable" : "bind",
       source,
@@ -148,32 +135,11 @@ function checkUserAndGroup(options: JailOptions) {
   return { uid, gid, isRoot };
 }
 
-function makeFolder(base: string, name: string, id: string) {
-  const folder = join(base, name, id);
-  const say = "Failed to create directory";
-  onHost(say, folder, () => mkdirSync(join(base, name), { recursive: true }));
-  let isNew = true;
-  onHost(say, folder, () => {
-    try {
-      mkdirSync(folder);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-      // A client put the guest's files there already.
-      isNew = false;
-    }
-  });
-  try {
-    onHost(say, join(folder, "root"), () => mkdirSync(join(folder, "root"), { recursive: true }));
-  } catch (error) {
-    if (isNew) removeNewFolder(folder);
-    throw error;
-  }
-  return { folder, isNew };
-}
-
-/** Raises ERR_ESTALO_JAIL when a process has the jail's root. */
+/** Raises ERR_ESTALO_JAIL when a process has the jail's root: of two that start at once the launcher lets one in. */
 function refuseUsed(folder: string): void {
-  const root = statSync(join(folder, "root"));
+  const path = join(folder, "root");
+  const root = onHost("stat", path, () => statSync(path, { throwIfNoEntry: false }));
+  if (root === undefined) return;
   const isInmate = (pid: string) => {
     try {
       const { dev, ino } = statSync(`/proc/${pid}/root`);
@@ -190,36 +156,19 @@ function refuseUsed(folder: string): void {
   });
 }
 
-/** What `makeFolder` made, with nothing in it. */
-function removeNewFolder(folder: string): void {
-  for (const path of [join(folder, "root"), folder, join(folder, "..")]) {
-    try {
-      rmdirSync(path);
-    } catch {
-      // Not empty: other jails are beside it.
-    }
-  }
+/** Words for the record of what is to go with the jail, unless what is there says so already. */
+function newRecord(folder: string, cgroups: readonly string[]): string[] {
+  const known = knownCgroups(folder);
+  // What an earlier start has made in a folder that stays is to go as well.
+  const all = [...new Set([...(known ?? []), ...cgroups])];
+  return all.length === known?.length ? [] : ["record", JSON.stringify({ cgroups: all })];
 }
 
-function writeRecord(folder: string, cgroups: readonly string[]): void {
-  const file = join(folder, RECORD_FILE);
-  onHost("write", file, () => {
-    // Not through a link that somebody left there.
-    const flag = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
-    // Of a jail that runs here, whose start this one is not, the groups are to go as well.
-    const all = [...new Set([...knownCgroups(folder), ...cgroups])];
-    writeFileSync(file, JSON.stringify({ cgroups: all }), {
-      flag: flag as unknown as string,
-      mode: 0o600,
-    });
-  });
-}
-
-function knownCgroups(folder: string): string[] {
+function knownCgroups(folder: string): string[] | undefined {
   try {
     return readRecord(folder);
   } catch {
-    return [];
+    return undefined;
   }
 }
 

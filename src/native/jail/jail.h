@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define JAIL_LIST_MAX 64
+#define JAIL_LIST_MAX 256
 
 /* A file or folder of the host that shows, read-only unless it is a device, in the jail. */
 struct jail_bind {
@@ -31,6 +31,12 @@ struct jail_device {
   unsigned int minor;
   /* Without it the jail is of no use. */
   bool is_needed;
+};
+
+/* A value for a file of a control group. */
+struct jail_setting {
+  const char* file;
+  const char* value;
 };
 
 struct jail_plan {
@@ -52,8 +58,10 @@ struct jail_plan {
   long long no_file;
   /* Remove folder and cgroups when the program has ended. */
   bool cleans;
-  /* The folder was there before: nobody but its maker removes it. */
+  /* The folder was there before: nobody but its maker removes it. No word: found out. */
   bool keeps_folder;
+  /* Text of the folder's record, where it is to be written. */
+  const char* record;
   /* For remove: end what runs in the jail. */
   bool kills;
   const char* pid_file;
@@ -63,6 +71,9 @@ struct jail_plan {
   /* Made for this jail, in order: removed in reverse. */
   const char* cgroups[JAIL_LIST_MAX];
   int cgroup_count;
+  /* Written in order, when all groups are there. */
+  struct jail_setting settings[JAIL_LIST_MAX];
+  int setting_count;
   struct jail_bind binds[JAIL_LIST_MAX];
   int bind_count;
   struct jail_device devices[JAIL_LIST_MAX];
@@ -93,6 +104,13 @@ struct jail_handles {
 /* main.c. Says what failed, waits until everything made was removed, and ends the program. */
 void jail_fail(const char* operation, const char* object) __attribute__((noreturn));
 
+/* make.c */
+/* The folder and the jail's root in it; finds out whether they are this jail's own. */
+void jail_make_folder(struct jail_plan* plan);
+void jail_write_record(const struct jail_plan* plan, const struct jail_handles* handles);
+/* And their settings. The plan keeps the groups that were made. */
+void jail_make_cgroups(struct jail_plan* plan);
+
 /* mounts.c: from the host's file system into the jail's. Leaves the process in the jail's root. */
 void jail_enter_root(const struct jail_plan* plan, struct jail_handles* handles);
 /* Opens a folder of the host, whose path has no symbolic link in it; -1 and errno otherwise. */
@@ -114,8 +132,6 @@ void jail_await_clean_up(struct jail_handles* handles);
 
 /* remove.c */
 bool jail_remove(const struct jail_plan* plan, int root);
-/* Those that were made for this jail; they must be empty. */
-bool jail_remove_cgroups(const struct jail_plan* plan);
 /* Processes whose root is this folder; `kills`: they are sent SIGKILL and waited for. */
 bool jail_is_in_use(int root, bool kills);
 

@@ -32,12 +32,15 @@ static int ways[WAYS_MAX];
 static int way_count;
 static pid_t child_to_kill;
 static int failure_status = 1;
+/* What was made, while there is no caretaker yet. */
+static const struct jail_plan* made;
 
 void jail_fail(const char* operation, const char* object) {
   char message[MESSAGE_BYTES];
   snprintf(message, sizeof message, "Error: estalo jail: %s %s: %s\n", operation, object,
            strerror(errno));
   if (child_to_kill > 0) kill(child_to_kill, SIGKILL);
+  if (made != NULL) jail_remove(made, -1);
   jail_await_clean_up(&handles);
   if (way_count == 0) fputs(message, stderr);
   for (int i = 0; i < way_count; i++)
@@ -80,13 +83,12 @@ static void open_handles(const struct jail_plan* plan) {
   if (handles.root < 0) jail_fail("open the root of", plan->folder);
 }
 
-/* Two that start the same jail: one of them waits outside. The lock goes with exec. */
+/* Two that start the same jail: one of them stays outside, and the folder is the other's. The lock
+ * goes with exec. */
 static void take_folder(const struct jail_plan* plan) {
   bool is_locked = flock(handles.root, LOCK_EX | LOCK_NB) == 0;
   int error = errno;
   if (is_locked && !jail_is_in_use(handles.root, false)) return;
-  /* The folder is the other's by now; what was made for this one only is still empty. */
-  jail_remove_cgroups(plan);
   errno = is_locked ? EBUSY : error;
   jail_fail(is_locked ? "a program runs already in" : "lock", plan->folder);
 }
@@ -206,12 +208,26 @@ static void detach(const struct jail_plan* plan) {
     if (dup2(handles.null, stream) < 0) jail_fail("dup2", "/dev/null");
 }
 
-static void start(const struct jail_plan* plan) {
-  mode_t mask = umask(022);
+/* With somebody who takes it away: until there is a caretaker, no signal but SIGKILL ends us. */
+static void make(struct jail_plan* plan) {
+  sigset_t signals, before;
+  sigfillset(&signals);
+  sigprocmask(SIG_BLOCK, &signals, &before);
+  jail_make_folder(plan);
   open_handles(plan);
   take_folder(plan);
+  made = plan;
+  jail_write_record(plan, &handles);
+  jail_make_cgroups(plan);
   if (plan->cleans || !plan->keeps_folder || plan->cgroup_count > 0)
     jail_start_caretaker(plan, &handles);
+  made = NULL;
+  sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+static void start(struct jail_plan* plan) {
+  mode_t mask = umask(022);
+  make(plan);
   enter_namespaces(plan);
   jail_enter_root(plan, &handles);
   if (plan->is_daemon) detach(plan);

@@ -45,15 +45,24 @@ static void read_device(char*** words, struct jail_plan* plan, bool is_needed) {
   device->is_needed = is_needed;
 }
 
+static void read_setting(char*** words, struct jail_plan* plan) {
+  struct jail_setting* setting = &plan->settings[take_place(&plan->setting_count, "settings")];
+  setting->file = next(words);
+  setting->value = next(words);
+}
+
 static bool read_switch(const char* word, struct jail_plan* plan) {
   const struct {
     const char* name;
     bool* value;
   } switches[] = {
-      {"rootless", &plan->is_rootless},         {"empty-network", &plan->has_empty_network},
-      {"new-pid-ns", &plan->has_pid_namespace}, {"daemonize", &plan->is_daemon},
-      {"attached", &plan->is_attached},         {"clean", &plan->cleans},
-      {"keep-folder", &plan->keeps_folder},     {"kill", &plan->kills},
+      {"rootless", &plan->is_rootless},
+      {"empty-network", &plan->has_empty_network},
+      {"new-pid-ns", &plan->has_pid_namespace},
+      {"daemonize", &plan->is_daemon},
+      {"attached", &plan->is_attached},
+      {"clean", &plan->cleans},
+      {"kill", &plan->kills},
   };
   for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) {
     if (strcmp(word, switches[i].name) != 0) continue;
@@ -66,6 +75,8 @@ static bool read_switch(const char* word, struct jail_plan* plan) {
 static bool read_value(const char* word, char*** words, struct jail_plan* plan) {
   if (strcmp(word, "folder") == 0)
     plan->folder = next(words);
+  else if (strcmp(word, "record") == 0)
+    plan->record = next(words);
   else if (strcmp(word, "host-name") == 0)
     plan->host_name = next(words);
   else if (strcmp(word, "uid") == 0)
@@ -111,6 +122,8 @@ void jail_read_plan(char** words, struct jail_plan* plan) {
       read_device(&words, plan, true);
     else if (strcmp(word, "device-if-possible") == 0)
       read_device(&words, plan, false);
+    else if (strcmp(word, "cgroup-setting") == 0)
+      read_setting(&words, plan);
     else if (strcmp(word, "environment") == 0)
       plan->environment[take_place(&variables, word)] = (char*)next(&words);
     else if (!read_switch(word, plan) && !read_value(word, &words, plan))

@@ -93,7 +93,7 @@ static bool remove_cgroup(const char* path) {
   }
 }
 
-bool jail_remove_cgroups(const struct jail_plan* plan) {
+static bool remove_cgroups(const struct jail_plan* plan) {
   bool is_gone = true;
   for (int i = plan->cgroup_count; i > 0; i--)
     is_gone = remove_cgroup(plan->cgroups[i - 1]) && is_gone;
@@ -146,5 +146,5 @@ bool jail_remove(const struct jail_plan* plan, int root) {
     return false;
   }
   if (!plan->keeps_folder) is_gone = remove_folder(plan->folder);
-  return jail_remove_cgroups(plan) && is_gone;
+  return remove_cgroups(plan) && is_gone;
 }

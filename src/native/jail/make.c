@@ -1,0 +1,89 @@
+/*
+ * Makes what a jail is made of on the host: its folder with the record of what goes with it, and
+ * its control groups. Nobody else makes anything of a jail, so that whoever asked for one may be
+ * killed at any time: what there is then has somebody who takes it away.
+ */
+#define _GNU_SOURCE
+#include "jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RECORD_FILE "estalo-jail.json"
+/* The last jail of a program takes the folder above away, perhaps as often as this meanwhile. */
+#define FOLDER_TRIES 100
+
+/* 0, or -1 and errno. */
+static int make_in_parent(const char* folder) {
+  char parent_path[PATH_MAX];
+  const char* slash = strrchr(folder, '/');
+  errno = ENAMETOOLONG;
+  if (slash == NULL || (size_t)(slash - folder) >= sizeof parent_path) return -1;
+  snprintf(parent_path, sizeof parent_path, "%.*s", (int)(slash - folder), folder);
+  for (int tries = 0;; tries++) {
+    if (mkdir(parent_path, 0755) < 0 && errno != EEXIST) return -1;
+    int parent = jail_open_folder(parent_path);
+    if (parent < 0 && errno == ENOENT && tries < FOLDER_TRIES) continue;
+    if (parent < 0) return -1;
+    int result = mkdirat(parent, slash + 1, 0755);
+    int error = errno;
+    close(parent);
+    errno = error;
+    if (result == 0 || errno != ENOENT || tries == FOLDER_TRIES) return result;
+  }
+}
+
+void jail_make_folder(struct jail_plan* plan) {
+  char root[PATH_MAX];
+  /* A client may have put the guest's files there already. */
+  plan->keeps_folder = make_in_parent(plan->folder) < 0;
+  if (plan->keeps_folder && errno != EEXIST) jail_fail("mkdir", plan->folder);
+  if (snprintf(root, sizeof root, "%s/root", plan->folder) >= (int)sizeof root) {
+    errno = ENAMETOOLONG;
+  } else if (mkdir(root, 0755) == 0 || errno == EEXIST) {
+    return;
+  }
+  int error = errno;
+  if (!plan->keeps_folder) rmdir(plan->folder);
+  errno = error;
+  jail_fail("mkdir", root);
+}
+
+void jail_write_record(const struct jail_plan* plan, const struct jail_handles* handles) {
+  if (plan->record == NULL) return;
+  /* Not through a link that somebody left there. */
+  int file = openat(handles->folder, RECORD_FILE,
+                    O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+  size_t length = strlen(plan->record);
+  if (file < 0 || write(file, plan->record, length) != (ssize_t)length || close(file) < 0)
+    jail_fail("write the record of", plan->folder);
+}
+
+static void write_setting(const struct jail_setting* setting) {
+  char operation[128];
+  snprintf(operation, sizeof operation, "write %s to", setting->value);
+  size_t length = strlen(setting->value);
+  /* Without O_CREAT: a name that the controller does not have is an error. */
+  int file = open(setting->file, O_WRONLY | O_CLOEXEC);
+  if (file < 0 || write(file, setting->value, length) != (ssize_t)length)
+    jail_fail(operation, setting->file);
+  close(file);
+}
+
+void jail_make_cgroups(struct jail_plan* plan) {
+  int wanted = plan->cgroup_count;
+  plan->cgroup_count = 0;
+  for (int i = 0; i < wanted; i++) {
+    if (mkdir(plan->cgroups[i], 0755) == 0)
+      plan->cgroups[plan->cgroup_count++] = plan->cgroups[i];
+    else if (errno != EEXIST) /* Another jail's parent by now, then: not ours to remove. */
+      jail_fail("create cgroup", plan->cgroups[i]);
+  }
+  for (int i = 0; i < plan->setting_count; i++)
+    write_setting(&plan->settings[i]);
+}
