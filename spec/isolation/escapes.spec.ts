@@ -34,7 +34,6 @@ const jailsIn = (folder: string) => ({
   folder,
   cgroups: [],
   cgroupVersion: "1",
-  parentCgroup: undefined,
 });
 
 /** Without SO_PEERPIDFD; or the process is found, and nothing can be done to it. */

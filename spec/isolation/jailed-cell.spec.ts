@@ -23,7 +23,6 @@ const jailsIn = (folder: string) => ({
   folder,
   cgroups: [],
   cgroupVersion: "1",
-  parentCgroup: undefined,
 });
 
 function isRunning(pid: number | undefined): boolean {

@@ -17,6 +17,7 @@ const request = (version: 1 | 2, words: string[], parent?: string) => ({
   settings: checkCgroups(words),
   parent,
   defaultParent: "node",
+  sharesParent: false,
   id: "one",
 });
 
@@ -84,6 +85,21 @@ describe("planCgroups", () => {
     ]);
     expect(joins).toEqual([join(group, "cgroup.procs")]);
     expect(readdirSync(join(mount, "a"))).toEqual([]);
+  });
+
+  it.each([1, 2] as const)("takes a shared parent of version %d for its own", (version) => {
+    const mount = playedMount();
+    mkdirSync(join(mount, "node"));
+    writeFileSync(join(mount, "cgroup.controllers"), "cpu\n");
+    for (const folder of [mount, join(mount, "node")]) {
+      writeFileSync(join(folder, "cgroup.subtree_control"), "cpu\n");
+    }
+    const mounts = `x ${mount} ${version === 1 ? "cgroup" : "cgroup2"} rw,cpu 0 0`;
+    const own = { ...request(version, ["cpu.weight=1"]), sharesParent: true };
+    const folders = [join(mount, "node"), join(mount, "node/one")];
+    expect(planCgroups(own, mounts).folders).toEqual(folders);
+    mkdirSync(folders[1]);
+    expect(planCgroups(own, mounts).folders).toEqual(folders.slice(0, 1));
   });
 
   it("gives a group of version 1 the processors and memory nodes of the one above, once", () => {

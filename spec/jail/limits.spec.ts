@@ -1,7 +1,10 @@
 /** Limits of a jail hold: a fork bomb, a memory hog and a full disk harm nobody else. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it, onTestFinished } from "vitest";
 import {
   hostTraces,
@@ -62,6 +65,26 @@ describe.runIf(isRoot && hasV1)("a jail's control groups (need root and cgroup v
     expect(removeJail(base, "one", false)).toMatchObject({ status: 0, stderr: "" });
   });
 
+  it("with a shared parent go one by one, and the parent with the last", async () => {
+    const base = makeBase();
+    const more = { cgroups: ["pids.max=40"], parentCgroup: PARENT, sharesParentCgroup: true };
+    const waiting = "console.log(1); setInterval(() => {}, 1000)";
+    const jails = [];
+    for (const id of ["one", "two"]) {
+      const jail = startJail(waiting, jailOptions(base, { ...more, id }));
+      await once(jail.child.stdout as Readable, "data");
+      jails.push(jail);
+    }
+    const [parent] = hostTraces().cgroups;
+    for (const [{ child }, left] of [
+      [jails[0], ["two"]],
+      [jails[1], undefined],
+    ] as const) {
+      child.kill("SIGKILL");
+      await until(() => isDeepStrictEqual(foldersOf(parent), left), `${left ?? "nothing"} is left`);
+    }
+  });
+
   it("end a memory hog, and nothing else", async () => {
     const base = makeBase();
     forgetParent();
@@ -103,6 +126,13 @@ describe.runIf(isRoot)("a jail's disk (needs root)", () => {
     expect(second).toMatch(/ENOSPC|No space left/);
   });
 });
+
+/** Undefined when it is gone. */
+function foldersOf(group: string): string[] | undefined {
+  if (!existsSync(group)) return undefined;
+  const entries = readdirSync(group, { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+}
 
 function remove(folder: string): boolean {
   try {

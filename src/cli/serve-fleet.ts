@@ -66,7 +66,6 @@ function cellsOf(folder: string, isolation: IsolationOptions, log: ServeLog): Ce
     folder,
     cgroups,
     cgroupVersion: existsSync(CGROUP_V2_FILE) ? "2" : "1",
-    parentCgroup: undefined,
   };
   const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
   const isRoot = uid === 0;

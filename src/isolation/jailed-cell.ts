@@ -28,7 +28,6 @@ export interface CellJails {
   readonly folder: string;
   readonly cgroups: readonly string[];
   readonly cgroupVersion: string;
-  readonly parentCgroup: string | undefined;
 }
 
 /** Starts one; raises ERR_ESTALO_JAIL. `user`: its user and group. */
@@ -38,7 +37,7 @@ export function startCell(
   user: { readonly uid: number; readonly gid: number },
   program: Program = cellProgram(),
 ): CellProcess {
-  const { cgroups, cgroupVersion, parentCgroup } = jails;
+  const { cgroups, cgroupVersion } = jails;
   const plan = makePlan(
     {
       id,
@@ -52,7 +51,7 @@ export function startCell(
       isAttached: true,
       cgroups,
       cgroupVersion,
-      ...(parentCgroup === undefined ? {} : { parentCgroup }),
+      sharesParentCgroup: true,
       resourceLimits: [],
       cleans: true,
       arguments: [],

@@ -15,7 +15,7 @@ export interface FileSetting {
 
 /** What to make, and what to join. */
 export interface JailCgroups {
-  /** Folders that are not there yet, in order. */
+  /** Folders, in order, that are made where they are missing and go with the last jail that is in them. */
   readonly folders: readonly string[];
   readonly settings: readonly FileSetting[];
   /** `cgroup.procs` files. */
@@ -30,6 +30,8 @@ export interface CgroupRequest {
   readonly parent: string | undefined;
   /** The parent when none was given. */
   readonly defaultParent: string;
+  /** See JailOptions. */
+  readonly sharesParent: boolean;
   readonly id: string;
 }
 
@@ -66,7 +68,7 @@ export function planCgroups(
 }
 
 function planV1(
-  { settings, parent, defaultParent, id }: CgroupRequest,
+  { settings, parent, defaultParent, sharesParent, id }: CgroupRequest,
   hierarchies: readonly Hierarchy[],
 ): JailCgroups {
   const folders = new Set<string>();
@@ -76,8 +78,10 @@ function planV1(
     const hierarchy = hierarchies.find(({ options }) => options.includes(controller));
     if (hierarchy === undefined) throw unavailable(controller, 1);
     const { mount } = hierarchy;
-    const folder = join(mount, parent ?? defaultParent, id);
+    const above = join(mount, parent ?? defaultParent);
+    const folder = join(above, id);
     const procs = join(folder, "cgroup.procs");
+    if (sharesParent) folders.add(above);
     for (const missing of missingFolders(mount, folder)) folders.add(missing);
     if (controller === "cpuset" && !joins.has(procs)) files.push(...cpusets(mount, folder));
     files.push({ file: join(folder, file), value });
@@ -87,7 +91,7 @@ function planV1(
 }
 
 function planV2(
-  { settings, parent, defaultParent, id }: CgroupRequest,
+  { settings, parent, defaultParent, sharesParent, id }: CgroupRequest,
   [hierarchy]: readonly Hierarchy[],
 ): JailCgroups {
   if (hierarchy === undefined) {
@@ -108,7 +112,7 @@ function planV2(
     if (!available.includes(controller)) throw unavailable(controller, 2);
   }
   return {
-    folders: missingFolders(mount, folder),
+    folders: [...new Set([...(sharesParent ? [above] : []), ...missingFolders(mount, folder)])],
     settings: [
       ...[...controllers].flatMap((controller) => handingDown(controller, mount, above)),
       ...settings.map(({ file, value }) => ({ file: join(folder, file), value })),

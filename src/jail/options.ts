@@ -33,6 +33,8 @@ export interface JailOptions {
   readonly cgroupVersion: string;
   /** Below the hierarchy's mount; default: the program's name. */
   readonly parentCgroup?: string;
+  /** The parent is of such jails alone, and goes with the last of them. Default: false, it goes with who made it. */
+  readonly sharesParentCgroup?: boolean;
   /** `fsize=BYTES` or `no-file=NUMBER`. */
   readonly resourceLimits: readonly string[];
   /** Remove folder and control groups when the program has ended. */

@@ -64,6 +64,7 @@ export function makePlan(options: JailOptions, program: Program | undefined = un
     parent:
       options.parentCgroup === undefined ? undefined : checkParentCgroup(options.parentCgroup),
     defaultParent: found.name,
+    sharesParent: options.sharesParentCgroup ?? false,
     id,
   });
   const base = onHost("Failed to create directory", options.baseFolder, () => {

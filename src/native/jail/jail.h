@@ -68,7 +68,8 @@ struct jail_plan {
   /* cgroup.procs or tasks files to join. */
   const char* joins[JAIL_LIST_MAX];
   int join_count;
-  /* Made for this jail, in order: removed in reverse. */
+  /* Made where they are missing, in order, and removed in reverse: one above another of them when
+   * nobody else is in it. */
   const char* cgroups[JAIL_LIST_MAX];
   int cgroup_count;
   /* Written in order, when all groups are there. */
@@ -108,8 +109,8 @@ void jail_fail(const char* operation, const char* object) __attribute__((noretur
 /* The folder and the jail's root in it; finds out whether they are this jail's own. */
 void jail_make_folder(struct jail_plan* plan);
 void jail_write_record(const struct jail_plan* plan, const struct jail_handles* handles);
-/* And their settings. The plan keeps the groups that were made. */
-void jail_make_cgroups(struct jail_plan* plan);
+/* And their settings. */
+void jail_make_cgroups(const struct jail_plan* plan);
 
 /* mounts.c: from the host's file system into the jail's. Leaves the process in the jail's root. */
 void jail_enter_root(const struct jail_plan* plan, struct jail_handles* handles);

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define RECORD_FILE "estalo-jail.json"
-/* The last jail of a program takes the folder above away, perhaps as often as this meanwhile. */
+/* The last jail takes the folder or group above away, perhaps as often as this meanwhile. */
 #define FOLDER_TRIES 100
 
 /* 0, or -1 and errno. */
@@ -75,14 +75,18 @@ static void write_setting(const struct jail_setting* setting) {
   close(file);
 }
 
-void jail_make_cgroups(struct jail_plan* plan) {
-  int wanted = plan->cgroup_count;
-  plan->cgroup_count = 0;
-  for (int i = 0; i < wanted; i++) {
-    if (mkdir(plan->cgroups[i], 0755) == 0)
-      plan->cgroups[plan->cgroup_count++] = plan->cgroups[i];
-    else if (errno != EEXIST) /* Another jail's parent by now, then: not ours to remove. */
-      jail_fail("create cgroup", plan->cgroups[i]);
+/* 0, or -1 and errno: of the first that could not be made. */
+static int make_groups(const struct jail_plan* plan, int* failed) {
+  for (*failed = 0; *failed < plan->cgroup_count; ++*failed) {
+    if (mkdir(plan->cgroups[*failed], 0755) < 0 && errno != EEXIST) return -1;
+  }
+  return 0;
+}
+
+void jail_make_cgroups(const struct jail_plan* plan) {
+  int failed;
+  for (int tries = 0; make_groups(plan, &failed) < 0; tries++) {
+    if (errno != ENOENT || tries == FOLDER_TRIES) jail_fail("create cgroup", plan->cgroups[failed]);
   }
   for (int i = 0; i < plan->setting_count; i++)
     write_setting(&plan->settings[i]);

@@ -93,10 +93,24 @@ static bool remove_cgroup(const char* path) {
   }
 }
 
+/* Whether another one of the plan is below it: other jails may be as well. */
+static bool is_above(const struct jail_plan* plan, const char* path) {
+  size_t length = strlen(path);
+  for (int i = 0; i < plan->cgroup_count; i++)
+    if (strncmp(plan->cgroups[i], path, length) == 0 && plan->cgroups[i][length] == '/')
+      return true;
+  return false;
+}
+
 static bool remove_cgroups(const struct jail_plan* plan) {
   bool is_gone = true;
-  for (int i = plan->cgroup_count; i > 0; i--)
-    is_gone = remove_cgroup(plan->cgroups[i - 1]) && is_gone;
+  for (int i = plan->cgroup_count; i > 0; i--) {
+    const char* path = plan->cgroups[i - 1];
+    if (is_above(plan, path))
+      rmdir(path);
+    else
+      is_gone = remove_cgroup(path) && is_gone;
+  }
   return is_gone;
 }
 
