@@ -7,7 +7,7 @@ import { EXIT_FAILURE } from "../actors/exit-code.js";
 import { nearest, type ParsedArguments, parseArguments, usageError } from "./arguments.js";
 import { BENCH_VERB } from "./bench/verb.js";
 import { completionScript } from "./completion.js";
-import { COMPAT_VERB, VMM_VERB } from "./firecracker-verbs.js";
+import { COMPAT_VERB, JAIL_VERB, VMM_VERB } from "./firecracker-verbs.js";
 import { FLEET_VERBS } from "./fleet/verb-table.js";
 import { overview, verbHelp } from "./help.js";
 import { NET_VERB } from "./net/net-verb.js";
@@ -56,6 +56,8 @@ const HANDLERS = new Map<VerbSpec, Handler>([
   ...FLEET_VERBS.map((verb) => [verb, askServer(verb)] as const),
   // Started without --help it has a bundle of its own (bin/estalo.js).
   [VMM_VERB, () => showHelp(VMM_VERB.name)],
+  // Always a bundle of its own: for help and completion.
+  [JAIL_VERB, () => showHelp(JAIL_VERB.name)],
   [COMPAT_VERB, ({ operands }) => linkCompat(operands)],
   [COMPLETION_VERB, ({ operands }) => showCompletion(operands[0])],
   [HELP_VERB, ({ operands }) => showHelp(operands[0])],

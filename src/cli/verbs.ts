@@ -2,7 +2,7 @@
  * The command's verbs and their options, as one table: parsing, help and shell completion are made from it.
  */
 
-import { COMPAT_VERB, VMM_VERB } from "./firecracker-verbs.js";
+import { COMPAT_VERB, JAIL_VERB, VMM_VERB } from "./firecracker-verbs.js";
 import { FLEET_VERBS } from "./fleet/verb-table.js";
 import { NET_VERB } from "./net/net-verb.js";
 import { SERVE_VERB } from "./serve-verb.js";
@@ -104,6 +104,7 @@ export const VERBS: readonly VerbSpec[] = [
   SERVE_VERB,
   ...FLEET_VERBS,
   VMM_VERB,
+  JAIL_VERB,
   COMPAT_VERB,
   COMPLETION_VERB,
   HELP_VERB,
