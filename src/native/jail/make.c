@@ -18,7 +18,7 @@
 /* The last jail takes the folder or group above away, perhaps as often as this meanwhile. */
 #define FOLDER_TRIES 100
 
-/* 0, or -1 and errno. */
+/* 0, or -1 and errno. No symbolic link is followed. */
 static int make_in_parent(const char* folder) {
   char parent_path[PATH_MAX];
   const char* slash = strrchr(folder, '/');
@@ -43,12 +43,9 @@ void jail_make_folder(struct jail_plan* plan) {
   /* A client may have put the guest's files there already. */
   plan->keeps_folder = make_in_parent(plan->folder) < 0;
   if (plan->keeps_folder && errno != EEXIST) jail_fail("mkdir", plan->folder);
-  if (snprintf(root, sizeof root, "%s/root", plan->folder) >= (int)sizeof root) {
-    errno = ENAMETOOLONG;
-  } else if (mkdir(root, 0755) == 0 || errno == EEXIST) {
-    return;
-  }
-  int error = errno;
+  int length = snprintf(root, sizeof root, "%s/root", plan->folder);
+  if (length < (int)sizeof root && (make_in_parent(root) == 0 || errno == EEXIST)) return;
+  int error = length < (int)sizeof root ? errno : ENAMETOOLONG;
   if (!plan->keeps_folder) rmdir(plan->folder);
   errno = error;
   jail_fail("mkdir", root);
