@@ -28,7 +28,7 @@ function hasLibFuzzer(): boolean {
 
 describe("the addon's C++", () => {
   it.skipIf(!hasLibFuzzer())(
-    "keeps to guest memory whatever it is given (needs clang with libFuzzer: clang, libclang-rt-14-dev)",
+    "keeps to guest memory whatever it is given (needs clang with libFuzzer: clang, libclang-rt-dev)",
     () => {
       const built = spawnSync(BUILD, [FOLDER], { encoding: "utf8", timeout: TIMEOUT_MS });
       expect(built.status, built.stderr).toBe(0);
