@@ -39,7 +39,7 @@ const TESTBED_LISTS = [
 ];
 /** So often it is tried when the emulator fails. */
 const EMULATOR_TRIES = 3;
-/** Its memory: the largest guest has 4 GiB. */
+/** Its memory: the largest guest has 3.25 GiB. */
 const TESTBED_MEMORY_MIB = 7000;
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
