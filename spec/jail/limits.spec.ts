@@ -6,15 +6,19 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { makePlan } from "../../src/jail/plan.js";
 import {
   hostTraces,
   inJail,
   isRoot,
   jailOptions,
   makeBase,
+  nodeProgram,
   removeJail,
   startJail,
+  startPlan,
   until,
+  waitUntilEmpty,
 } from "../support/jails.js";
 import { canBuildPlant, FORK_BOMB, Plant } from "../support/plant.js";
 
@@ -83,6 +87,21 @@ describe.runIf(isRoot && hasV1)("a jail's control groups (need root and cgroup v
       child.kill("SIGKILL");
       await until(() => isDeepStrictEqual(foldersOf(parent), left), `${left ?? "nothing"} is left`);
     }
+  });
+
+  it.each([
+    ["", {}],
+    [" in the background", { isDaemon: true, hasPidNamespace: true }],
+  ])("go when the way in fails%s after they were joined", async (_, more) => {
+    const base = makeBase();
+    const groups = { cgroups: ["pids.max=40"], parentCgroup: PARENT, cleans: false };
+    const options = jailOptions(base, { ...groups, ...more });
+    const plan = makePlan(options, { ...nodeProgram("1"), command: ["/nonsense"] });
+    const { status, stderr } = await startPlan(plan).ended;
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/exec .*nonsense/)]);
+    await waitUntilEmpty(base);
+    const isLeft = () => hostTraces().cgroups.some((group) => group.endsWith(PARENT));
+    await until(() => !isLeft(), "no control groups left");
   });
 
   it("end a memory hog, and nothing else", async () => {

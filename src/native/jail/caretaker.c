@@ -3,7 +3,8 @@
  * fails, and when the program has ended if that was asked for.
  *
  * It reads a pipe that exec closes: FAILED, the program's process id, or its end. Whoever fails
- * waits for the caretaker by the other pipe, which only the caretaker holds open.
+ * waits for the caretaker by the other pipe, which only the caretaker holds open, until the folder
+ * is gone: its control groups cannot go while it is in them.
  */
 #define _GNU_SOURCE
 #include "jail.h"
@@ -29,8 +30,10 @@ static void await_end(int process, int patience_ms) {
   }
 }
 
-/* `launcher`: of an attached jail, which stays in the jail's root until the program has ended. */
-static void run_caretaker(const struct jail_plan* plan, int root, int status, int launcher) {
+/* `done`: closed when who failed may end. `launcher`: of an attached jail, which stays in the
+ * jail's root until the program has ended. */
+static void run_caretaker(const struct jail_plan* plan, int root, int status, int done,
+                          int launcher) {
   pid_t told;
   int program = -1;
   for (;;) {
@@ -38,8 +41,11 @@ static void run_caretaker(const struct jail_plan* plan, int root, int status, in
     if (bytes < 0 && errno == EINTR) continue;
     if (bytes != (ssize_t)sizeof told) break;
     if (told == FAILED) {
-      /* Who failed may be in the jail still, and waits. */
-      jail_remove(plan, -1);
+      /* Who failed may be in the jail still, and waits. A group that it has joined goes after it.
+       */
+      jail_remove_folder(plan);
+      close(done);
+      jail_remove_cgroups(plan);
       _exit(0);
     }
     if (program >= 0) close(program);
@@ -75,7 +81,7 @@ void jail_start_caretaker(const struct jail_plan* plan, struct jail_handles* han
     close(status[1]);
     close(done[0]);
     prctl(PR_SET_NAME, "estalo-jail");
-    run_caretaker(plan, handles->root, status[0], launcher);
+    run_caretaker(plan, handles->root, status[0], done[1], launcher);
   }
   while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
   }

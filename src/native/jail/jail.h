@@ -102,7 +102,7 @@ struct jail_handles {
   int done;
 };
 
-/* main.c. Says what failed, waits until everything made was removed, and ends the program. */
+/* main.c. Says what failed, waits until the folder was removed, and ends the program. */
 void jail_fail(const char* operation, const char* object) __attribute__((noreturn));
 
 /* make.c */
@@ -133,6 +133,10 @@ void jail_await_clean_up(struct jail_handles* handles);
 
 /* remove.c */
 bool jail_remove(const struct jail_plan* plan, int root);
+/* What of it is this jail's own; no process may be in it. */
+bool jail_remove_folder(const struct jail_plan* plan);
+/* Each as soon as nobody is in it. */
+bool jail_remove_cgroups(const struct jail_plan* plan);
 /* Processes whose root is this folder; `kills`: they are sent SIGKILL and waited for. */
 bool jail_is_in_use(int root, bool kills);
 

@@ -102,7 +102,11 @@ static bool is_above(const struct jail_plan* plan, const char* path) {
   return false;
 }
 
-static bool remove_cgroups(const struct jail_plan* plan) {
+bool jail_remove_folder(const struct jail_plan* plan) {
+  return plan->keeps_folder || remove_folder(plan->folder);
+}
+
+bool jail_remove_cgroups(const struct jail_plan* plan) {
   bool is_gone = true;
   for (int i = plan->cgroup_count; i > 0; i--) {
     const char* path = plan->cgroups[i - 1];
@@ -153,12 +157,11 @@ bool jail_is_in_use(int root, bool kills) {
 }
 
 bool jail_remove(const struct jail_plan* plan, int root) {
-  bool is_gone = true;
   if (root >= 0 && jail_is_in_use(root, plan->kills)) {
     fprintf(stderr, "estalo jail: %s is in use%s\n", plan->folder,
             plan->kills ? "" : "; --force ends what runs in it");
     return false;
   }
-  if (!plan->keeps_folder) is_gone = remove_folder(plan->folder);
-  return remove_cgroups(plan) && is_gone;
+  bool is_gone = jail_remove_folder(plan);
+  return jail_remove_cgroups(plan) && is_gone;
 }
