@@ -1,11 +1,20 @@
 /** Limits of a jail hold: a fork bomb, a memory hog and a full disk harm nobody else. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { launcherFile } from "../../src/jail/launch.js";
 import { makePlan } from "../../src/jail/plan.js";
 import {
   hostTraces,
@@ -127,6 +136,29 @@ describe.runIf(isRoot && hasV2)("a jail's parent group (needs root and cgroup ve
     const procs = () => readFileSync(join(parent, "cgroup.procs"), "utf8").trim();
     await until(() => procs() === `${child.pid}`, "it is in the group");
     child.kill("SIGKILL");
+  });
+});
+
+describe.runIf(isRoot)("a user's limit of processes (needs root to become that user)", () => {
+  it("leaves nothing behind when it forbids the caretaker", async () => {
+    const base = makeBase();
+    // Nobody else's processes count.
+    const user = 31_418;
+    const file = join(base, "launcher");
+    cpSync(launcherFile(), file);
+    const jails = join(base, "jails");
+    mkdirSync(jails);
+    chownSync(jails, user, user);
+    chmodSync(base, 0o755);
+    const { words } = makePlan(jailOptions(jails));
+    // The launcher is one process, and forks twice.
+    const { status, stderr } = spawnSync("prlimit", ["--nproc=2", file, "start", ...words], {
+      uid: user,
+      gid: user,
+      encoding: "utf8",
+    });
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/fork caretaker: Resource/)]);
+    expect(readdirSync(jails)).toEqual([]);
   });
 });
 

@@ -70,7 +70,8 @@ void jail_start_caretaker(const struct jail_plan* plan, struct jail_handles* han
   if (child < 0) jail_fail("fork", "caretaker");
   if (child == 0) {
     /* A child of its own, so that nobody has to wait for its end. */
-    if (fork() != 0) _exit(0);
+    pid_t caretaker = fork();
+    if (caretaker != 0) _exit(caretaker < 0 ? errno : 0);
     /* Who started the jail may wait until nobody holds its standard streams, and may signal its
      * group. */
     setsid();
@@ -83,7 +84,12 @@ void jail_start_caretaker(const struct jail_plan* plan, struct jail_handles* han
     prctl(PR_SET_NAME, "estalo-jail");
     run_caretaker(plan, handles->root, status[0], done[1], launcher);
   }
-  while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
+  int outcome = 0;
+  while (waitpid(child, &outcome, 0) < 0 && errno == EINTR) {
+  }
+  if (outcome != 0) {
+    errno = WIFEXITED(outcome) ? WEXITSTATUS(outcome) : ECHILD;
+    jail_fail("fork", "caretaker");
   }
   if (launcher >= 0) close(launcher);
   close(status[0]);
