@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { parseHierarchies, planCgroups } from "../../src/jail/cgroups.js";
 import { checkCgroups } from "../../src/jail/options.js";
@@ -100,6 +100,26 @@ describe("planCgroups", () => {
     expect(planCgroups(own, mounts).folders).toEqual(folders);
     mkdirSync(folders[1]);
     expect(planCgroups(own, mounts).folders).toEqual(folders.slice(0, 1));
+  });
+
+  it.each([
+    [1, "cpuset.cpus=1", { "cpuset.cpus": "2-3\n", "cpuset.mems": "0\n" }, ["2-3", "0"]],
+    [2, "memory.max=1", { "cgroup.subtree_control": "memory\n" }, ["+memory"]],
+  ] as const)("writes again what a shared parent of version %d has: it may go first", (...one) => {
+    const [version, word, files, values] = one;
+    const mount = playedMount();
+    mkdirSync(join(mount, "node"));
+    writeFileSync(join(mount, "cgroup.controllers"), "memory\n");
+    for (const [name, text] of Object.entries(files)) {
+      for (const folder of ["", "node"]) writeFileSync(join(mount, folder, name), text);
+    }
+    const mounts = `x ${mount} ${version === 1 ? "cgroup" : "cgroup2"} rw,cpuset 0 0`;
+    const settingsOf = (sharesParent: boolean) =>
+      planCgroups({ ...request(version, [word]), sharesParent }, mounts).settings.filter(
+        ({ file }) => dirname(file) === join(mount, "node"),
+      );
+    expect(settingsOf(false)).toEqual([]);
+    expect(settingsOf(true).map(({ value }) => value)).toEqual(values);
   });
 
   it("gives a group of version 1 the processors and memory nodes of the one above, once", () => {

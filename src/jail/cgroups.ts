@@ -83,7 +83,9 @@ function planV1(
     const procs = join(folder, "cgroup.procs");
     if (sharesParent) folders.add(above);
     for (const missing of missingFolders(mount, folder)) folders.add(missing);
-    if (controller === "cpuset" && !joins.has(procs)) files.push(...cpusets(mount, folder));
+    if (controller === "cpuset" && !joins.has(procs)) {
+      files.push(...cpusets(mount, folder, sharesParent ? above : undefined));
+    }
     files.push({ file: join(folder, file), value });
     joins.add(procs);
   }
@@ -114,7 +116,9 @@ function planV2(
   return {
     folders: [...new Set([...(sharesParent ? [above] : []), ...missingFolders(mount, folder)])],
     settings: [
-      ...[...controllers].flatMap((controller) => handingDown(controller, mount, above)),
+      ...[...controllers].flatMap((controller) =>
+        handingDown(controller, mount, above, sharesParent),
+      ),
       ...settings.map(({ file, value }) => ({ file: join(folder, file), value })),
     ],
     joins: [join(folder, "cgroup.procs")],
@@ -134,22 +138,32 @@ function missingFolders(top: string, path: string): string[] {
   return [...missingFolders(top, dirname(path)), path];
 }
 
-/** From the top down, each group hands the controller to those below it. */
-function handingDown(controller: string, top: string, folder: string): FileSetting[] {
+/**
+ * From the top down, each group hands the controller to those below it. `isShared`: the last jail in this one may
+ * take it away before the launcher comes, which makes it again: what it says now is said again.
+ */
+function handingDown(
+  controller: string,
+  top: string,
+  folder: string,
+  isShared = false,
+): FileSetting[] {
   const above = folder === top ? [] : handingDown(controller, top, dirname(folder));
   const file = join(folder, "cgroup.subtree_control");
-  if (existsSync(folder) && words(file).includes(controller)) return above;
+  if (!isShared && readIfThere(file).split(" ").includes(controller)) return above;
   return [...above, { file, value: `+${controller}` }];
 }
 
-/** A group of version 1 without processors or memory nodes takes no process: it has its parent's. */
-function cpusets(top: string, folder: string): FileSetting[] {
+/**
+ * A group of version 1 without processors or memory nodes takes no process: it has its parent's. `shared`: as above.
+ */
+function cpusets(top: string, folder: string, shared: string | undefined): FileSetting[] {
   const settings: FileSetting[] = [];
   const inherit = (group: string, name: string): string => {
     const file = join(group, name);
-    const own = existsSync(group) ? read(file) : "";
-    if (own !== "" || group === top) return own;
-    const value = inherit(dirname(group), name);
+    const own = group === top ? read(file) : readIfThere(file);
+    if (group === top || (own !== "" && group !== shared)) return own;
+    const value = own === "" ? inherit(dirname(group), name) : own;
     settings.push({ file, value });
     return value;
   };
@@ -159,6 +173,19 @@ function cpusets(top: string, folder: string): FileSetting[] {
 
 function read(file: string): string {
   return onHost("read", file, () => readFileSync(file, "utf8")).trim();
+}
+
+/** Nothing for a group that is not there, or goes just now. */
+function readIfThere(file: string): string {
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENODEV") return "";
+    return onHost("read", file, () => {
+      throw error;
+    });
+  }
 }
 
 function words(file: string): string[] {
