@@ -99,6 +99,22 @@ describe("MailboxBack", () => {
     expect(bench.back.metrics.failures).toBe(2);
   });
 
+  it.each([
+    ["at once", () => 5n],
+    ["later", async () => 5n],
+  ])("answers all ones for what is no number, given %s, and tells", async (_, read) => {
+    const bench = new Bench({ sync: true, read: read as unknown as () => number });
+    try {
+      bench.ask(() => bench.fake.read8(0));
+    } catch (error) {
+      bench.failures.push(error);
+    }
+    await turn();
+    expect(bench.answer).toBe(ONES);
+    expect(bench.failures).toEqual([expect.any(TypeError)]);
+    expect(bench.back.metrics.failures).toBe(1);
+  });
+
   it("hands over posted writes in order, and hears of what rejects", async () => {
     const writes: number[][] = [];
     const bench = new Bench({

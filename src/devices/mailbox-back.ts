@@ -169,7 +169,7 @@ export class MailboxBack {
         isWrite ? this.#write(offset, sizeBytes, value) : this.#read(offset, sizeBytes),
       );
       if (result instanceof Promise) this.#answerLater(request, result);
-      else this.#answer(request, result ?? 0);
+      else this.#guarded(() => this.#answer(request, result ?? 0));
     } catch (error) {
       this.#answer(request, words.ALL_ONES);
       throw error;
@@ -191,13 +191,13 @@ export class MailboxBack {
       this.#timeouts++;
       this.#answer(request, words.ALL_ONES);
     });
-    result.then(
-      (value) => this.#answer(request, value ?? 0),
-      (error) => {
+    // What is no number fails here, too.
+    result
+      .then((value) => this.#answer(request, value ?? 0))
+      .catch((error) => {
         this.#answer(request, words.ALL_ONES);
         this.#rejected(error);
-      },
-    );
+      });
   }
 
   /** Answers an access, once: the first answer counts. */
