@@ -5,7 +5,8 @@ import {
 } from "../../../src/devices/virtio/chain-device.js";
 import type { DeviceChain } from "../../../src/devices/virtio/device-chain.js";
 import * as regs from "../../../src/devices/virtio/mmio-transport.regs.js";
-import { KIB } from "../../../src/units.js";
+import { GuestMemory } from "../../../src/native/guest-memory.js";
+import { KIB, MIB } from "../../../src/units.js";
 import { createMemory } from "../../support/fake-memory.js";
 import type { RingDriver } from "../../support/ring-driver.js";
 import { VirtioMachine } from "../../support/virtio-machine.js";
@@ -20,11 +21,15 @@ interface Bench {
 }
 
 /** A device that keeps its chains, unless told what to do with them. */
-function started(definition: Partial<VirtioDeviceDefinition> = {}, size = 8): Bench {
+function started(
+  definition: Partial<VirtioDeviceDefinition> = {},
+  size = 8,
+  memory = createMemory(),
+): Bench {
   const chains: DeviceChain[] = [];
   const log: string[] = [];
   const m = new VirtioMachine(
-    createMemory(),
+    memory,
     (host) =>
       new ChainDevice(host, {
         id: "own",
@@ -233,6 +238,28 @@ describe("ChainDevice that fails", () => {
     expect(bench.m.device.metrics.chains).toBe(1);
   });
 
+  it.each([
+    ["reads", (chain: DeviceChain) => chain.read().length],
+    ["writes", (chain: DeviceChain) => chain.write(Uint8Array.of(1))],
+  ])("asks for a reset when it %s what its driver has unplugged, and throws nothing", (_, use) => {
+    const plug = { start: MIB, sizeBytes: MIB, blockBytes: 64 * KIB };
+    const region = { start: 0, sizeBytes: 512 * KIB };
+    const memory = new GuestMemory(new SharedArrayBuffer(2 * MIB), [region], plug);
+    memory.setPlugged(MIB, 64 * KIB, true);
+    const bench = started({}, 8, memory);
+    const { m, ring, chains } = bench;
+    ring.add(readable(4, MIB), writable(4, MIB + 64));
+    ring.add(writable(1));
+    m.kick();
+    memory.setPlugged(MIB, 64 * KIB, false);
+    expect(use(chains[0])).toBe(0);
+    expect(needsReset(bench)).toBe(true);
+    expect(chains.map(({ isOpen }) => isOpen)).toEqual([false, false]);
+    expect(ring.takeUsed()).toEqual([]);
+    m.reset();
+    expect(m.device.metrics).toMatchObject({ dropped: 2, failures: 0 });
+  });
+
   it("refuses a driver that offers one descriptor again and again", () => {
     const bench = started();
     const { m, ring, chains } = bench;
@@ -264,6 +291,28 @@ describe("ChainDevice in a pause", () => {
     expect([...m.memory.read(DATA + 4096, 4)]).toEqual([5, 6, 0, 7]);
     chains[1].complete();
     expect(ring.takeUsed()).toEqual([{ head: heads[1], length: 4 }]);
+  });
+
+  it("asks for a reset when what it kept was for memory that is gone at its end", () => {
+    const plug = { start: MIB, sizeBytes: MIB, blockBytes: 64 * KIB };
+    const region = { start: 0, sizeBytes: 512 * KIB };
+    const memory = new GuestMemory(new SharedArrayBuffer(2 * MIB), [region], plug);
+    memory.setPlugged(MIB, 64 * KIB, true);
+    const bench = started({}, 8, memory);
+    const { m, ring, chains } = bench;
+    ring.add(writable(4, MIB));
+    ring.add(writable(4));
+    m.kick();
+    void m.transport.quiesce();
+    for (const chain of chains) {
+      chain.write(Uint8Array.of(1));
+      chain.complete();
+    }
+    memory.setPlugged(MIB, 64 * KIB, false);
+    m.transport.resume();
+    expect(needsReset(bench)).toBe(true);
+    expect(ring.takeUsed()).toEqual([]);
+    expect(m.device.metrics).toMatchObject({ completed: 0, dropped: 2, failures: 0 });
   });
 
   it("touches nothing after the end", () => {

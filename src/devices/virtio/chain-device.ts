@@ -185,6 +185,11 @@ export class ChainDevice implements VirtioBack {
     if (queue.publish()) this.#host.interruptQueue(chain.queue);
   }
 
+  /** As if the definition had asked for a reset; see ChainOwner. */
+  memoryGone({ message }: EstaloError): void {
+    this.#break(message);
+  }
+
   /** The microVM was made: tells the definition. Raises what its function throws. */
   attached(): void {
     this.#guarded(() => this.#definition.onAttach?.(this.handle));
@@ -276,6 +281,12 @@ export class ChainDevice implements VirtioBack {
     }
   }
 
+  #break(reason: string): void {
+    this.#dropAll();
+    if (this.#accepted !== undefined) this.#host.needsReset(reason);
+    this.#queues = [];
+  }
+
   #createHandle(): VirtioDevice {
     const device = this;
     return {
@@ -288,11 +299,7 @@ export class ChainDevice implements VirtioBack {
         return device.config.slice();
       },
       setConfig: (bytes) => device.#setConfig(bytes),
-      needsReset: (reason) => {
-        device.#dropAll();
-        if (device.#accepted !== undefined) device.#host.needsReset(reason);
-        device.#queues = [];
-      },
+      needsReset: (reason) => device.#break(reason),
     };
   }
 

@@ -5,8 +5,11 @@
  * The chain keeps the segments as they were checked when it was taken from its queue; its bytes are the
  * guest's and may change at any moment, so each `read` is a private copy: read once, check the copy, use it.
  * A chain that was answered, or whose driver has reset the device, touches nothing any more. While the
- * microVM is paused, what is written and answered is kept here and takes effect when it goes on.
+ * microVM is paused, what is written and answered is kept here and takes effect when it goes on. A driver that
+ * unplugs the memory of an open chain breaks its device: the code that holds the chain may be anywhere, and is
+ * thrown nothing.
  */
+import { type EstaloError, isEstaloError } from "../../errors.js";
 import type { GuestMemory } from "../../native/guest-memory.js";
 import { gather, scatter } from "./chain-io.js";
 import { DescriptorChain } from "./queue.js";
@@ -18,6 +21,8 @@ export interface ChainOwner {
   readonly isPaused: boolean;
   /** Gives the chain back to its driver. */
   finish(chain: DeviceChain, writtenBytes: number): void;
+  /** Its memory is none any more: the driver has unplugged it. */
+  memoryGone(error: EstaloError): void;
 }
 
 /** See the file's header. */
@@ -71,8 +76,10 @@ export class DeviceChain {
     const count = wholeFrom(sizeBytes, this.readableBytes - from);
     const out = new Uint8Array(this.isOpen ? count : 0);
     const range = { first: 0, end: this.#segments.firstWritable, skip: from };
-    gather(this.#owner.memory, this.#segments, range, out, out.length);
-    return out;
+    const isRead = this.#touch(() =>
+      gather(this.#owner.memory, this.#segments, range, out, out.length),
+    );
+    return isRead ? out : new Uint8Array(0);
   }
 
   /**
@@ -84,7 +91,7 @@ export class DeviceChain {
     const at = wholeFrom(offset, this.writableBytes);
     const fitting = bytes.subarray(0, this.writableBytes - at);
     if (this.#owner.isPaused) this.#kept.push({ bytes: fitting.slice(), offset: at });
-    else scatter(this.#owner.memory, this.#segments, fitting, at);
+    else if (!this.#scatter(fitting, at)) return 0;
     this.#writtenBytes = Math.max(this.#writtenBytes, at + fitting.length);
     return fitting.length;
   }
@@ -104,7 +111,7 @@ export class DeviceChain {
   resume(): void {
     if (!this.#isOpen) return;
     for (const { bytes, offset } of this.#kept.splice(0)) {
-      scatter(this.#owner.memory, this.#segments, bytes, offset);
+      if (!this.#scatter(bytes, offset)) return;
     }
     if (this.#answer !== undefined) this.#finish();
   }
@@ -113,6 +120,22 @@ export class DeviceChain {
   drop(): void {
     this.#isOpen = false;
     this.#kept = [];
+  }
+
+  #scatter(bytes: Uint8Array, offset: number): boolean {
+    return this.#touch(() => scatter(this.#owner.memory, this.#segments, bytes, offset));
+  }
+
+  /** Whether the guest's memory was there; without it nothing of the chain is left. */
+  #touch(action: () => void): boolean {
+    try {
+      action();
+      return true;
+    } catch (error) {
+      if (!isEstaloError(error) || error.family !== "guest") throw error;
+      this.#owner.memoryGone(error);
+      return false;
+    }
   }
 
   #finish(): void {
