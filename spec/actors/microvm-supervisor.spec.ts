@@ -5,12 +5,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkConfig, type MicroVmConfig } from "../../src/actors/config.js";
 import type { DeviceBoard } from "../../src/actors/device-board.js";
 import type { MicroVmState } from "../../src/actors/messages.js";
 import { MicrovmSupervisor } from "../../src/actors/microvm-supervisor.js";
 import { POWER_OFF, REPORT_BOOTED, REPORT_EXIT_STATUS } from "../../src/devices/events.js";
+import { TransportBack } from "../../src/devices/virtio/transport-back.js";
 import { EstaloError } from "../../src/errors.js";
 
 type BoardEvents = ConstructorParameters<typeof DeviceBoard>[2];
@@ -74,6 +75,7 @@ vi.mock("../../src/actors/vcpu-group.js", () => ({
     }
     kick = () => fake.now("kick");
     leave = () => fake.step("leave");
+    trim = () => fake.step("trim");
     detach = () => fake.step("detach");
     close = () => fake.now("vcpus.close");
     counters = () => [];
@@ -381,6 +383,24 @@ describe("MicrovmSupervisor", () => {
     expect(() => create()).toThrow(step);
     expect(fake.log).toContain("vcpus.close");
     expect(fake.log.includes("machine.close")).toBe(step === "boot");
+  });
+
+  it("has its threads collected once, when what their vCPUs waited for is done", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const settle = vi.spyOn(TransportBack.prototype, "settle");
+    settle.mockImplementation(() => fake.step("settle"));
+    onTestFinished(() => settle.mockRestore());
+    const vm = await running();
+    fake.log.length = 0;
+    fake.holding.add("settle");
+    vi.advanceTimersByTime(3000);
+    await turn();
+    expect(fake.log).toEqual(["leave", "settle", "settle"]);
+    release();
+    await turn();
+    expect(fake.log.slice(3)).toEqual(["trim", "run"]);
+    await vm.kill();
   });
 
   it("lets who sends to the console go on at the end", async () => {

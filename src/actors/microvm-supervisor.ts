@@ -283,6 +283,7 @@ export class MicrovmSupervisor {
       await this.#vcpus.leave();
       // What a vCPU was waiting for is done before it goes on.
       this.#board.drain();
+      await Promise.all(this.#board.transports.map((transport) => transport.settle()));
       await this.#vcpus.trim();
       if (!this.#ending) this.#vcpus.run(this.#onShutdown);
     };

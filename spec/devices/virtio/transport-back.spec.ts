@@ -246,6 +246,26 @@ describe("TransportBack resetting", () => {
     expect(m.fake.state[words.RESET_ACKNOWLEDGED_WORD]).toBe(1);
     expect(m.status).toBe(0);
   });
+
+  it("settles when a reset is done, also one whose post was lost", async () => {
+    const m = machine();
+    m.start(undefined, { size: 16 });
+    expect(m.transport.settle()).toBeUndefined();
+    let finish = (): void => {};
+    m.device.resetting = new Promise((resolve) => {
+      finish = resolve;
+    });
+    // Its vCPU is to leave the guest.
+    m.fake.onWait = () => {};
+    m.fake.write32(regs.STATUS_OFFSET, 0);
+    m.fake.takePosts();
+    const settled = m.transport.settle();
+    expect(m.device.calls.at(-1)).toBe("reset");
+    finish();
+    await settled;
+    expect(m.fake.state[words.RESET_ACKNOWLEDGED_WORD]).toBe(1);
+    expect(m.transport.settle()).toBeUndefined();
+  });
 });
 
 describe("TransportBack pausing", () => {

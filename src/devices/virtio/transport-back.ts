@@ -52,6 +52,8 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
   #phase: "idle" | "active" | "broken" | "resetting" = "idle";
   #paused = false;
   #configPending = false;
+  /** While a reset is under way. */
+  #resetDone: Promise<void> | undefined;
   /** Device code is on the stack. */
   #isRunning = false;
   /** Queues that have their turn later. */
@@ -93,6 +95,12 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
     this.#sync();
     if (this.#phase !== "active" || this.#queues[queueIndex] === undefined) return;
     this.#guarded(() => this.device.processQueue(queueIndex));
+  }
+
+  /** Has what the driver did last take effect, also where its post was lost; a promise: a reset that takes time. */
+  settle(): Promise<void> | undefined {
+    this.#sync();
+    return this.#resetDone;
   }
 
   /** Pause: finishes what is in flight and takes nothing new; `undefined`: already quiet. */
@@ -213,13 +221,14 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
     this.#phase = "resetting";
     const done = wasLive ? this.device.reset() : undefined;
     if (done === undefined) this.#acknowledge(requested);
-    else void done.then(() => this.#acknowledge(requested));
+    else this.#resetDone = done.then(() => this.#acknowledge(requested));
   }
 
   #acknowledge(requested: number): void {
     const state = this.#state;
     this.#queues = [];
     this.#phase = "idle";
+    this.#resetDone = undefined;
     words.clearDriverWords(state);
     Atomics.store(state, words.RESET_ACKNOWLEDGED_WORD, requested);
     Atomics.notify(state, words.RESET_ACKNOWLEDGED_WORD);
