@@ -1,5 +1,5 @@
 /** The group over threads that are played: what it does when they fail, die or do not notice. */
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import type { Machine } from "../../src/actors/machine.js";
 import type { VcpuOutcome } from "../../src/actors/messages.js";
 import { createSharedBlock } from "../../src/actors/shared-block.js";
@@ -230,6 +230,33 @@ describe("VcpuGroup", () => {
     await expect(group.attach()).rejects.toMatchObject({ message: refused.message });
     await group.detach();
     expect(pool.back).toHaveLength(2);
+  });
+
+  it("tells why a thread cannot attach before its vCPU is told of as missing", async () => {
+    const { group, threads, run, failures } = createGroup();
+    const refused = new EstaloError("ERR_ESTALO_HOST", "attach vCPU 0: ENOMEM");
+    threads[0].attachReply = refused.toRecord();
+    const attached = group.attach();
+    run();
+    const missing = new EstaloError("ERR_ESTALO_BUG", "a vCPU thread was run without a vCPU");
+    threads[0].end({ kind: "failed", error: missing.toRecord() });
+    await expect(attached).rejects.toMatchObject({ message: refused.message });
+    expect(failures[0]).toMatchObject({ message: refused.message });
+  });
+
+  it("leaves no rejection unheard when a thread dies while others are still to attach", async () => {
+    const { group, threads, run, failures } = createGroup();
+    const unheard: unknown[] = [];
+    const onUnheard = (error: unknown) => unheard.push(error);
+    process.on("unhandledRejection", onUnheard);
+    onTestFinished(() => void process.off("unhandledRejection", onUnheard));
+    threads[0].attach = async () => Promise.reject(DIED);
+    const attached = group.attach();
+    run();
+    await expect(attached).rejects.toBe(DIED);
+    await turn();
+    expect(unheard).toEqual([]);
+    expect(failures).toEqual([]);
   });
 
   it("counts exits as unsigned numbers", () => {

@@ -93,7 +93,12 @@ export class VcpuGroup {
       const vcpu = this.#attachedCount;
       if (vcpu > 0) await nextTurn();
       this.#threads[vcpu] ??= vcpuThreads.take();
-      replies.push(this.#attachOne(vcpu));
+      const reply = this.#attachOne(vcpu);
+      replies.push(reply);
+      // At once: before its `run` tells that there is no vCPU, and while others are still to attach.
+      reply
+        .then((failed) => failed && this.#onFailed(EstaloError.fromRecord(failed)))
+        .catch(() => {});
       this.#attachedCount++;
       if (this.#onShutdown !== undefined) this.#runOne(vcpu, this.#onShutdown);
     }
