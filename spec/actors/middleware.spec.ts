@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { type Middleware, MiddlewareChain } from "../../src/actors/middleware.js";
 
 function created(heldMax = 4) {
@@ -72,6 +72,23 @@ describe("MiddlewareChain", () => {
     expect(fates).toEqual(["failed", "failed", "failed"]);
     expect(reports).toEqual(["things middleware: Error: first"]);
     expect(chain.metrics.failed).toBe(3);
+  });
+
+  it("leaves no rejection unheard when a function does not wait for next", async () => {
+    const unheard: unknown[] = [];
+    const onUnheard = (error: unknown) => unheard.push(error);
+    process.on("unhandledRejection", onUnheard);
+    onTestFinished(() => void process.off("unhandledRejection", onUnheard));
+    const { chain, reports } = created();
+    chain.use((_item, next) => {
+      void next();
+      void next();
+    });
+    const last = async () => Promise.reject(new Error("the disk's"));
+    expect(await chain.send({ value: 1 }, last)).toBe("passed");
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(unheard).toEqual([]);
+    expect(reports).toEqual(["things middleware: things: next() twice"]);
   });
 
   it("holds so many at once and refuses others", async () => {

@@ -101,12 +101,12 @@ export class MiddlewareChain<Item> {
       if (index < all.length) {
         let isCalled = false;
         const next = () => {
-          if (isCalled) {
-            const twice = new EstaloError("ERR_ESTALO_STATE", `${this.#where}: next() twice`);
-            return Promise.reject(twice);
-          }
+          const isSecond = isCalled;
           isCalled = true;
-          return pass(index + 1);
+          const passing = isSecond ? this.#refuseSecond() : pass(index + 1);
+          // A function need not wait for it: what fails behind has its own way to tell.
+          passing.catch(() => {});
+          return passing;
         };
         await all[index].run(item, next);
         return;
@@ -127,6 +127,13 @@ export class MiddlewareChain<Item> {
     const fate = hasPassed ? "passed" : "kept";
     this.metrics[fate]++;
     return fate;
+  }
+
+  /** Reported here: who calls it again may not wait for either. */
+  #refuseSecond(): Promise<never> {
+    const twice = new EstaloError("ERR_ESTALO_STATE", `${this.#where}: next() twice`);
+    this.#failed(twice);
+    return Promise.reject(twice);
   }
 
   #failed(error: EstaloError): void {
