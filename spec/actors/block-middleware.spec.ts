@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { type DriveRequest, FilteredDisk } from "../../src/actors/block-middleware.js";
 import { type Middleware, MiddlewareChain } from "../../src/actors/middleware.js";
 import { VirtioBlock } from "../../src/devices/virtio/block.js";
@@ -78,6 +78,31 @@ describe("FilteredDisk", () => {
     expect(Buffer.from(disk.bytes)).toEqual(before);
     expect(reports).toEqual(["drives middleware"]);
     expect(await request(IN, 1)).toBe(0);
+  });
+
+  it("throws nothing at who uses buffers that the guest has unplugged", async () => {
+    const seen: unknown[] = [];
+    let unplug = () => {};
+    const { memory, request } = started(async (item, next) => {
+      if (item.operation === "read") await next();
+      unplug();
+      // As from anywhere, a file's callback for example.
+      await new Promise((resolve) => setImmediate(resolve));
+      item.fill(new Uint8Array(512).fill(3));
+      seen.push(item.operation, item.data().length, item.data()[0]);
+    });
+    memory.fill(DATA, 512, 7);
+    const contains = memory.contains.bind(memory);
+    unplug = () => {
+      vi.spyOn(memory, "contains").mockImplementation(
+        (gpa, sizeBytes) => contains(gpa, sizeBytes) && (gpa < DATA || gpa >= DATA + 512),
+      );
+    };
+    onTestFinished(() => void vi.restoreAllMocks());
+    expect(await request(OUT, 0)).toBe(0);
+    vi.restoreAllMocks();
+    expect(await request(IN, 0)).toBe(0);
+    expect(seen).toEqual(["write", 512, 0, "read", 512, 0]);
   });
 
   it("ends a request whose function is never settled, and keeps its memory from it", async () => {

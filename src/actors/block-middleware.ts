@@ -59,8 +59,10 @@ class FilteredRequest implements DriveRequest {
     const bytes = new Uint8Array(this.#isOpen && hasData ? this.lengthBytes : 0);
     let at = 0;
     for (let index = 0; index < this.lengths.length && at < bytes.length; index++) {
-      bytes.set(this.memory.read(this.addresses[index], this.lengths[index]), at);
-      at += this.lengths[index];
+      const [address, length] = [this.addresses[index], this.lengths[index]];
+      // Memory may have been unplugged meanwhile, and who asks may be anywhere.
+      if (this.memory.contains(address, length)) bytes.set(this.memory.read(address, length), at);
+      at += length;
     }
     return bytes;
   }
@@ -72,7 +74,8 @@ class FilteredRequest implements DriveRequest {
       const length = this.lengths[index];
       if (left < length) {
         const part = bytes.subarray(done, done + length - left);
-        this.memory.write(this.addresses[index] + left, part);
+        const address = this.addresses[index] + left;
+        if (this.memory.contains(address, part.length)) this.memory.write(address, part);
         done += part.length;
       }
       left = Math.max(0, left - length);
