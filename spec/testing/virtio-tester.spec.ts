@@ -76,6 +76,18 @@ describe("VirtioTester", () => {
     expect(tester.needsReset).toBe(true);
   });
 
+  it("rejects what is asked of a device that needs a reset, or is gone", async () => {
+    const tester = new VirtioTester(upper);
+    tester.start();
+    await expect(tester.request(Buffer.from("throw"), 5)).rejects.toThrow("told to");
+    await expect(tester.request(Buffer.from("more"), 5)).rejects.toThrow("needs a reset");
+    tester.reset();
+    tester.start();
+    expect(text(await tester.request(Buffer.from("more"), 5))).toBe("MORE");
+    tester.close();
+    expect(() => tester.request(Buffer.from("late"), 5)).toThrow("not set up");
+  });
+
   it("keeps answers over a pause", async () => {
     const tester = new VirtioTester(upper);
     tester.start();

@@ -151,6 +151,7 @@ export class VirtioTester {
       pending.set(head, { address: reply, resolve, reject });
     });
     this.ring(queue);
+    if (!this.#machine.transport.active) this.#rejectAll("the device needs a reset");
     return answer;
   }
 
@@ -184,6 +185,7 @@ export class VirtioTester {
   /** Ends the microVM (`onClose`). */
   close(): void {
     this.#rejectAll("the microVM has ended");
+    this.#queues = [];
     this.#machine.device.close();
   }
 
