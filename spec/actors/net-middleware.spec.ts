@@ -96,6 +96,27 @@ describe("NetMiddleware", () => {
     });
   });
 
+  it.each(["from-guest", "to-guest"] as const)(
+    "loses frames %s for which a function has put no bytes, and tells",
+    async (direction) => {
+      const { backend, net, reports, send, offer, got } = started();
+      net.use((item, next) => {
+        item.bytes = undefined as unknown as Uint8Array;
+        return next();
+      });
+      offer();
+      if (direction === "from-guest") send(1);
+      else backend.arrive(whole(2));
+      expect(got()).toEqual([]);
+      await turn();
+      await turn();
+      expect(backend.sent).toEqual([]);
+      expect(got()).toEqual([]);
+      expect(net.metrics[direction].failed).toBe(1);
+      expect(reports).toEqual(["net middleware"]);
+    },
+  );
+
   it("shows frames to the guest, of one direction if asked", async () => {
     const { backend, net, send, offer, got } = started();
     const directions: string[] = [];

@@ -8,6 +8,7 @@
  */
 import type { FrameDetour } from "../devices/backend.js";
 import type { VirtioNet } from "../devices/virtio/net.js";
+import { EstaloError } from "../errors.js";
 import {
   type Middleware,
   MiddlewareChain,
@@ -111,6 +112,8 @@ export class NetMiddleware {
       const header = copyHeader();
       const pass = ({ bytes }: NetFrame) => {
         if (this.#isClosed) return;
+        // Here: what is sent later is told to nobody.
+        if (!(bytes instanceof Uint8Array)) throw noBytes(bytes);
         if (direction === "from-guest") device.sendToHost(bytes, header);
         else this.#sendLater(() => device.sendToGuest(bytes, header));
       };
@@ -119,4 +122,11 @@ export class NetMiddleware {
     };
     return direction === "from-guest" ? { transmit: take } : { receive: take };
   }
+}
+
+function noBytes(bytes: unknown): EstaloError {
+  return new EstaloError(
+    "ERR_ESTALO_CONFIG_INVALID",
+    `net: a frame's bytes are a Uint8Array, not ${typeof bytes}`,
+  );
 }
