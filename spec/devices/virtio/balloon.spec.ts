@@ -157,6 +157,24 @@ describe("VirtioBalloon", () => {
     expect(m.device.metrics.stats_updates_count).toBe(2);
   });
 
+  it("asks for statistics when a pause has ended, and never a device that is broken", () => {
+    const m = new BalloonMachine();
+    const offer = () => {
+      m.rings[2].add({ address: DATA, length: regs.STATISTIC_BYTES });
+      m.kick(2);
+    };
+    offer();
+    void m.transport.quiesce();
+    m.device.requestStatistics();
+    expect(m.rings[2].takeUsed()).toEqual([]);
+    m.transport.resume();
+    expect(m.rings[2].takeUsed()).toHaveLength(1);
+    offer();
+    m.transport.needsReset("its queue");
+    m.device.requestStatistics();
+    expect(m.rings[2].takeUsed()).toEqual([]);
+  });
+
   it("takes no more statistics in one turn than its queue has entries", () => {
     const m = new BalloonMachine();
     const ring = m.rings[2];

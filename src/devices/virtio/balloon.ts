@@ -75,6 +75,8 @@ export class VirtioBalloon implements VirtioBack {
   #queues: readonly (VirtQueue | undefined)[] = [];
   /** Head of the statistics buffer that we keep. */
   #statsHead: number | undefined;
+  /** It is to go back, for new ones. */
+  #isAsking = false;
   #hostCommand: number = regs.HINT_STOP;
   #guestCommand: number | undefined;
   #nextCommand: number = regs.HINT_FIRST;
@@ -124,8 +126,10 @@ export class VirtioBalloon implements VirtioBack {
     if (queue === undefined) return;
     const use = this.#uses[queueIndex];
     try {
-      if (use === "stats") this.#takeStatistics(queue);
-      else this.#takePages(queue, queueIndex, use);
+      if (use === "stats") {
+        this.#askForStatistics(queue);
+        this.#takeStatistics(queue);
+      } else this.#takePages(queue, queueIndex, use);
     } finally {
       this.#ranges.flush();
       this.#count(use);
@@ -142,6 +146,7 @@ export class VirtioBalloon implements VirtioBack {
     this.#queues = [];
     this.#done.fill(0);
     this.#statsHead = undefined;
+    this.#isAsking = false;
     this.#guestCommand = undefined;
     this.#view.setUint32(regs.CONFIG_ACTUAL_OFFSET, 0, true);
   }
@@ -156,12 +161,10 @@ export class VirtioBalloon implements VirtioBack {
 
   /** Asks the guest for new statistics; nothing happens while it owes us the last ones. */
   requestStatistics(): void {
-    const index = this.#uses.indexOf("stats");
-    const queue = this.#queues[index];
-    if (this.#statsHead === undefined || queue === undefined) return;
-    queue.addUsed(this.#statsHead, 0);
-    this.#statsHead = undefined;
-    if (queue.publish()) this.#host.interruptQueue(index);
+    if (this.#statsHead === undefined) return;
+    this.#isAsking = true;
+    // Not here: during a pause its memory is left alone, and asked for at the end.
+    this.#host.notifyQueue(this.#uses.indexOf("stats"));
   }
 
   /**
@@ -287,6 +290,13 @@ export class VirtioBalloon implements VirtioBack {
   }
 
   /** The buffer with new figures; we keep it until somebody asks again. A queue's worth in one turn. */
+  #askForStatistics(queue: VirtQueue): void {
+    if (!this.#isAsking || this.#statsHead === undefined) return;
+    this.#isAsking = false;
+    queue.addUsed(this.#statsHead, 0);
+    this.#statsHead = undefined;
+  }
+
   #takeStatistics(queue: VirtQueue): void {
     let budget = queue.size;
     do {
