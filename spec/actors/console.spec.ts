@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { Console } from "../../src/actors/console.js";
 import { KIB } from "../../src/units.js";
 
@@ -252,6 +252,35 @@ describe("Console with functions in the way", () => {
     go();
     await vi.waitFor(() => expect(drains).toBe(1));
     expect(console.write(new Uint8Array(1))).toBe(true);
+  });
+
+  it("leaves no rejection unheard when a reader throws behind the last of them", async () => {
+    const unheard: unknown[] = [];
+    const onUnheard = (error: unknown) => unheard.push(error);
+    process.on("unhandledRejection", onUnheard);
+    onTestFinished(() => void process.off("unhandledRejection", onUnheard));
+    const reports: string[] = [];
+    const console = new Console((where, { message }) => reports.push(`${where}: ${message}`));
+    const ring = ["one", "two"];
+    const port = new FakePort();
+    // As the serial port's back: what is handed over is out of the ring, whatever the sink throws.
+    port.drain = () => {
+      for (let next = ring.shift(); next !== undefined; next = ring.shift()) {
+        console.write(bytes(next));
+      }
+    };
+    console.connect(port);
+    const remove = console.use((_serial, next) => next());
+    const seen: string[] = [];
+    console.read((chunk) => {
+      seen.push(text(chunk));
+      if (text(chunk) === "one") throw new Error("own bug");
+    });
+    console.write(bytes("first"));
+    remove();
+    await vi.waitFor(() => expect(seen).toEqual(["first", "one", "two"]));
+    expect(unheard).toEqual([]);
+    expect(reports).toEqual([expect.stringMatching(/^serial: .*own bug/)]);
   });
 
   it("makes the guest wait while they hold too many writes", () => {

@@ -7,6 +7,7 @@
  * from the serial port, whose transmitter then makes the guest wait, and nothing is lost.
  */
 import type { ByteSink } from "../devices/backend.js";
+import { toEstaloError } from "../errors.js";
 import { KeptBytes } from "./kept-bytes.js";
 import {
   type Middleware,
@@ -36,6 +37,7 @@ export interface SerialBytes {
 
 /** The host's end of the guest's serial port. */
 export class Console implements ByteSink {
+  readonly #report: MiddlewareReporter;
   readonly #chain: MiddlewareChain<SerialBytes>;
   /** Output and input go through functions in order, each a chunk at a time. */
   #turn = { "from-guest": Promise.resolve(), "to-guest": Promise.resolve() };
@@ -53,6 +55,7 @@ export class Console implements ByteSink {
   #closed = false;
 
   constructor(report: MiddlewareReporter = () => {}) {
+    this.#report = report;
     this.#chain = new MiddlewareChain("serial", Number.POSITIVE_INFINITY, report);
   }
 
@@ -84,9 +87,19 @@ export class Console implements ByteSink {
     void this.#filter("from-guest", bytes, (changed) => void this.#take(changed)).then(() => {
       this.#filteringBytes -= bytes.length;
       this.#filteringWrites--;
-      if (this.#hasRoom) this.#port?.drain();
+      this.#drain();
     });
     return this.#hasRoom;
+  }
+
+  /** Asks for what waits. A reader that throws is nobody's here: it is told, and the others get the rest. */
+  #drain(): void {
+    try {
+      if (this.#hasRoom) this.#port?.drain();
+    } catch (error) {
+      this.#report("serial", toEstaloError(error));
+      setImmediate(() => this.#drain());
+    }
   }
 
   get #hasRoom(): boolean {
