@@ -4,8 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { checkConfig } from "../../src/actors/config.js";
+import { defineVirtioDevice } from "../../src/actors/config-devices.js";
 import { DeviceFamilies } from "../../src/actors/device-families.js";
 import type { DeviceRateLimitEvent } from "../../src/actors/rate-limits.js";
+import { createMemory } from "../support/fake-memory.js";
+import { VirtioMachine } from "../support/virtio-machine.js";
 
 const folder = mkdtempSync(join(tmpdir(), "estalo-families-"));
 const image = join(folder, "disk");
@@ -39,6 +42,30 @@ describe("DeviceFamilies", () => {
     families.close();
     families.close();
     expect(openImages()).toBe(0);
+  });
+
+  it("closes all families when a device of the user's own throws at its end, and says so", () => {
+    const onClose = () => {
+      throw new Error("own bug");
+    };
+    const device = defineVirtioDevice({
+      ...{ id: "own", deviceType: 60, queues: [8] },
+      onChain: () => 0,
+      onClose,
+    });
+    const config = checkConfig({
+      kernel: "vmlinux",
+      drives: [{ path: image }],
+      devices: [device],
+    });
+    const families = new DeviceFamilies(config);
+    const own = families.user.requests[0];
+    new VirtioMachine(createMemory(), (host) => own.create(host));
+    families.user.attach();
+    expect(openImages()).toBe(1);
+    expect(() => families.close()).toThrow("device own: Error: own bug");
+    expect(openImages()).toBe(0);
+    families.close();
   });
 
   it("lays plugged memory and persistent memory above RAM, and knows the root", () => {

@@ -229,11 +229,18 @@ export class DeviceFamilies implements DeviceFamily {
     return limitsOf(limits);
   }
 
+  /** Closes all of them, whatever one throws: the user's own may. Raises the first failure. */
   close(): void {
-    this.metadata?.close();
-    this.net.close();
-    this.serialLimit.close();
-    for (const family of this.#families.toReversed()) family.close();
+    const failures: unknown[] = [];
+    const { metadata, net, serialLimit } = this;
+    for (const part of [metadata, net, serialLimit, ...this.#families.toReversed()]) {
+      try {
+        part?.close();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   #add<T extends DeviceFamily>(family: T): T {
