@@ -289,7 +289,7 @@ export class VirtioBalloon implements VirtioBack {
     }
   }
 
-  /** The buffer with new figures; we keep it until somebody asks again. A queue's worth in one turn. */
+  /** Gives the buffer back for new figures. */
   #askForStatistics(queue: VirtQueue): void {
     if (!this.#isAsking || this.#statsHead === undefined) return;
     this.#isAsking = false;
@@ -297,6 +297,7 @@ export class VirtioBalloon implements VirtioBack {
     this.#statsHead = undefined;
   }
 
+  /** The buffer with new figures; we keep it until somebody asks again. A queue's worth in one turn. */
   #takeStatistics(queue: VirtQueue): void {
     let budget = queue.size;
     do {
