@@ -90,6 +90,30 @@ describe("RateLimit", () => {
     expect(sent).toBeGreaterThan(15);
   });
 
+  it("waits for longer than a timer can, and does not look all the time meanwhile", async () => {
+    const LONGEST_MS = 2 ** 31 - 1;
+    const timers = vi.spyOn(globalThis, "setInterval");
+    let nowUs = 0;
+    const limiter = new RateLimiter({ ops: { size: 2, refillTimeMs: 2 ** 33 } }, () => nowUs);
+    let looks = 0;
+    const limit = new RateLimit(limiter, () => looks++);
+    for (let count = 0; count < 3; count++) limiter.admit(0);
+    await vi.advanceTimersByTimeAsync(100);
+    expect([looks, timers.mock.calls.length]).toEqual([0, 1]);
+    await vi.advanceTimersByTimeAsync(LONGEST_MS);
+    // What it has to be full again takes as long.
+    await vi.advanceTimersByTimeAsync(100);
+    expect([looks, timers.mock.calls.length]).toEqual([1, 2]);
+    limiter.admit(0);
+    await vi.advanceTimersByTimeAsync(LONGEST_MS - 200);
+    expect(looks).toBe(1);
+    nowUs = 2 ** 32 * 1000;
+    await vi.advanceTimersByTimeAsync(200);
+    expect([looks, limiter.admit(0)]).toEqual([2, true]);
+    limit.close();
+    timers.mockRestore();
+  });
+
   it("costs no timer while nothing is refused", () => {
     const { process } = device(10);
     process();

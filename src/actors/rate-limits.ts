@@ -45,6 +45,9 @@ export type DeviceRateLimitEvent = RateLimitEvent & {
 /** A limiter that is being refilled is looked at no more often than this, ms. */
 const REFILL_LOOK_MS = 100;
 
+/** Node's timers know no longer time, and take one for 1 ms; what waits longer is looked at in between. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 /** The clock of all limiters: microseconds, monotonic. */
 export const nowUs = () => performance.now() * 1000;
 
@@ -73,7 +76,7 @@ export class RateLimit {
     );
     // A later refusal, or a new configuration, replaces the wait.
     const released = merge(this.#throttled, this.#changes.pipe(map(() => undefined))).pipe(
-      switchMap((waitMs) => (waitMs === undefined ? [] : timer(Math.ceil(waitMs)))),
+      switchMap((waitMs) => (waitMs === undefined ? [] : wait(waitMs))),
       map((): RateLimitEvent => ({ type: "released" })),
     );
     // What happens before it is full replaces this wait, too.
@@ -102,12 +105,17 @@ export class RateLimit {
   }
 }
 
+/** After so long, or as long as a timer can. */
+function wait(waitMs: number): Observable<0> {
+  return timer(Math.min(TIMER_MS_MAX, Math.ceil(waitMs)));
+}
+
 /** Tells that the limiter is full, once it is: its device may take tokens meanwhile. */
 function untilFull(limiter: RateLimiter): Observable<RateLimitEvent> {
-  const wait = () => timer(Math.max(REFILL_LOOK_MS, Math.ceil(limiter.fullInUs / 1000)));
-  return wait().pipe(
+  const look = () => wait(Math.max(REFILL_LOOK_MS, limiter.fullInUs / 1000));
+  return look().pipe(
     // A clock in floating point leaves less than a microsecond over.
-    expand(() => (limiter.fullInUs < 1 ? EMPTY : wait())),
+    expand(() => (limiter.fullInUs < 1 ? EMPTY : look())),
     ignoreElements(),
     endWith({ type: "refilled" } as const),
   );
