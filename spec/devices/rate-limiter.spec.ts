@@ -200,4 +200,21 @@ describe("RateLimiter", () => {
     it.refund(10);
     expect(it.admit(10)).toBe(true);
   });
+
+  it("takes it back into the burst that it came from", () => {
+    const { it } = limiter({
+      bandwidth: { size: 10, refillTimeMs: 1000 },
+      ops: { size: 1, refillTimeMs: 1000, oneTimeBurst: 4 },
+    });
+    expect(it.admit(10)).toBe(true);
+    for (let round = 0; round < 3; round++) {
+      expect(it.admit(10)).toBe(false);
+      it.reopen();
+    }
+    const admitted = Array.from({ length: 5 }, () => it.admit(0));
+    expect(admitted).toEqual([true, true, true, true, false]);
+    it.configure({ ops: { size: 1, refillTimeMs: 1000, oneTimeBurst: 1 } });
+    it.refund(0);
+    expect([it.admit(0), it.admit(0), it.admit(0)]).toEqual([true, true, false]);
+  });
 });

@@ -66,9 +66,14 @@ export class TokenBucket {
     return granted;
   }
 
-  /** Puts back tokens that `take` gave and that were not used. */
+  /**
+   * Puts back tokens that `take` gave and that were not used. While there is burst they came from it: of those that
+   * ended it, what the bucket has no room for is lost, as in Firecracker.
+   */
   give(count: number): void {
-    this.#tokens = Math.min(this.config.size, this.#tokens + count);
+    const { size, oneTimeBurst = 0 } = this.config;
+    if (this.#burst > 0) this.#burst = Math.min(oneTimeBurst, this.#burst + count);
+    else this.#tokens = Math.min(size, this.#tokens + count);
   }
 
   /** Microseconds from `nowUs` until `take(count)` succeeds, if nobody else takes meanwhile. */
