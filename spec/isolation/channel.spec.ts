@@ -88,6 +88,10 @@ describe("Channel", () => {
     expect(await told(bytes, opensStream)).toEqual(BREACH);
   });
 
+  it("goes on when a stream ends that was never opened here, since a call had failed", async () => {
+    expect(await told(encodeFrame(FRAME.END, 7, Buffer.alloc(0)))).toBe("open");
+  });
+
   it("is closed without a breach when the other end goes", async () => {
     let closed: unknown = "open";
     const [, other] = joined({

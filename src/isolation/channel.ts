@@ -187,10 +187,12 @@ export class Channel {
       this.#events.onMessage(parseJson(frame.payload));
       return;
     }
-    // Of one that was closed here meanwhile, frames are still on their way.
+    // Of one that was closed here meanwhile, frames are still on their way; of one whose call failed, its end is.
     const stream = this.#streams.get(frame.stream);
     if (stream !== undefined) stream.handle(frame);
-    else if (frame.stream > this.#lastStream) throw frameError("a stream that nobody opened");
+    else if (frame.stream > this.#lastStream && frame.type !== FRAME.END) {
+      throw frameError("a stream that nobody opened");
+    }
   }
 
   #write(type: number, stream: number, payload: Uint8Array): void {
