@@ -24,6 +24,7 @@ const CONFIG = {
 class PlayedDevice {
   readonly detours: FrameDetour[] = [];
   readonly toGuest: Uint8Array[] = [];
+  isPaused = false;
   onFrame: ((frame: Uint8Array) => void) | undefined;
 
   addDetour(detour: FrameDetour): () => void {
@@ -123,6 +124,23 @@ describe("MmdsFamily", () => {
     family.close();
     await vi.advanceTimersByTimeAsync(10_000);
     expect(device.toGuest).toHaveLength(3);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it("gives no connection up while its guest is paused", async () => {
+    vi.useFakeTimers();
+    const { family, device } = attached();
+    device.transmit(guestFrame(segment({ flags: SYN })));
+    await vi.advanceTimersByTimeAsync(1);
+    device.isPaused = true;
+    await vi.advanceTimersByTimeAsync(60_000);
+    device.isPaused = false;
+    await vi.advanceTimersByTimeAsync(600);
+    const flags = device.toGuest.map((frame) => readFrame(frame).flags);
+    expect(flags.slice(0, 2)).toEqual([18, 18]);
+    expect(new Set(flags)).toEqual(new Set([18]));
+    expect(family.metrics.connections_destroyed).toBe(0);
+    family.close();
     expect(vi.getTimerCount()).toBe(0);
   });
 

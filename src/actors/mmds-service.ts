@@ -5,6 +5,7 @@
 import { MetadataService } from "../devices/mmds/metadata.js";
 import { createMmdsMetrics, type MmdsMetrics, type MmdsState } from "../devices/mmds/mmds.state.js";
 import { MmdsStack } from "../devices/mmds/mmds-stack.js";
+import { RETRANSMISSION_US } from "../devices/mmds/tcp-connection.js";
 import { TokenAuthority } from "../devices/mmds/tokens.js";
 import type { VirtioNet } from "../devices/virtio/net.js";
 import { hostEntropy } from "./backends/entropy.js";
@@ -36,7 +37,7 @@ export class MmdsFamily {
   }
 
   /** Puts the service into an interface's transmit path until `close`, if that one reaches it. */
-  attach(id: string, device: Pick<VirtioNet, "addDetour" | "sendToGuest">): void {
+  attach(id: string, device: Pick<VirtioNet, "addDetour" | "isPaused" | "sendToGuest">): void {
     if (!this.#config.interfaces.includes(id)) return;
     const stack = new MmdsStack({
       ipv4Address: this.#config.ipv4Address,
@@ -50,6 +51,11 @@ export class MmdsFamily {
     const pump = () => {
       turn = undefined;
       clearTimeout(timer);
+      if (device.isPaused) {
+        // Its guest acknowledges nothing, and is not to find its connections given up for that.
+        timer = setTimeout(pump, RETRANSMISSION_US / 1000).unref();
+        return;
+      }
       for (let frame = stack.takeFrame(); frame !== undefined; frame = stack.takeFrame()) {
         device.sendToGuest(frame);
       }

@@ -225,6 +225,17 @@ describe("VirtioNet transmitting", () => {
     },
   );
 
+  it("says that it is paused until it goes on", () => {
+    const m = NetMachine.started();
+    expect(m.device.isPaused).toBe(false);
+    void m.transport.quiesce();
+    m.kick(RECEIVE_QUEUE);
+    m.device.sendToGuest(frame(60).subarray(HEADER_BYTES));
+    expect(m.device.isPaused).toBe(true);
+    m.transport.resume();
+    expect(m.device.isPaused).toBe(false);
+  });
+
   it("has what goes back for a pause off its limit", () => {
     const ops = { size: 1, refillTimeMs: 1_000_000 };
     const m = NetMachine.started({ transmitLimiter: new RateLimiter({ ops }, () => 0) });

@@ -89,6 +89,7 @@ export class VirtioNet implements VirtioBack {
   #controlQueue: VirtQueue | undefined;
   #detours: FrameDetour[] = [];
   #isActive = false;
+  #isPaused = false;
 
   constructor(host: VirtioHost, options: NetOptions) {
     const { backends, mac, mtu, receiveLimiter, transmitLimiter } = options;
@@ -156,6 +157,7 @@ export class VirtioNet implements VirtioBack {
   }
 
   processQueue(queueIndex: number): void {
+    this.#isPaused = false;
     if (this.#controlQueue?.index === queueIndex) {
       this.#control.process(this.#controlQueue);
       return;
@@ -182,6 +184,7 @@ export class VirtioNet implements VirtioBack {
   }
 
   quiesce(): undefined {
+    this.#isPaused = true;
     for (const { receiver, transmitter } of this.#pairs) {
       receiver.release();
       transmitter.release();
@@ -230,6 +233,11 @@ export class VirtioNet implements VirtioBack {
     if (header !== undefined) whole.set(header);
     whole.set(frame, regs.HEADER_BYTES);
     return this.#pairs[0].backend.sendBytes(whole);
+  }
+
+  /** From `quiesce` on, until a queue is looked at again: what is sent to the guest waits. */
+  get isPaused(): boolean {
+    return this.#isPaused;
   }
 
   get isLinkUp(): boolean {
