@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { checkRateLimiter } from "../../../src/actors/config-rate-limiter.js";
 import {
   fromLimiter,
   shownLimiter,
@@ -38,5 +39,13 @@ describe("rate limiters", () => {
     const limiter = { bandwidth: { size: 1, refill_time: 2, one_time_burst: 3 }, ops: OPS };
     expect(fromLimiter(toLimiter(limiter))).toEqual(limiter);
     expect(toLimiter(null)).toEqual({});
+  });
+
+  it("takes all of Firecracker's 64 bits, which clients mean no limit with", () => {
+    const most = 2 ** 64 - 1;
+    const ops = { size: most, refill_time: most, one_time_burst: most };
+    const checked = checkRateLimiter("rateLimiter", toLimiter({ ops }));
+    const { MAX_SAFE_INTEGER: max } = Number;
+    expect(checked).toEqual({ ops: { size: max, refillTimeMs: max, oneTimeBurst: max } });
   });
 });

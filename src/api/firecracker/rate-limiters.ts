@@ -22,12 +22,13 @@ export function shownLimiter(limiter: RateLimiterJson | null | undefined): RateL
   return bandwidth === null && ops === null ? null : { bandwidth, ops };
 }
 
-/** A bucket for the library. */
+/** A bucket for the library, which takes less than 64 bits: more limits no more. */
 export function toBucket(bucket: TokenBucketJson): TokenBucketConfig {
+  const most = (count: number) => Math.min(count, Number.MAX_SAFE_INTEGER);
   return {
-    size: bucket.size,
-    refillTimeMs: bucket.refill_time,
-    oneTimeBurst: bucket.one_time_burst ?? 0,
+    size: most(bucket.size),
+    refillTimeMs: most(bucket.refill_time),
+    oneTimeBurst: most(bucket.one_time_burst ?? 0),
   };
 }
 
