@@ -166,11 +166,13 @@ class Check {
   #limit(schema: JsonSchema, value: string | number, unexpected: string): void {
     const expected = faultOf(schema, value);
     if (expected === undefined) return;
-    throw this.#here(
-      `invalid value: ${unexpected}, expected ${serdeExpected(schema)}`,
-      expected,
-      JSON.stringify(value),
-    );
+    const { words, at } = schema["x-serde-fault"] ?? {
+      words: `invalid value: ${unexpected}, expected ${serdeExpected(schema)}`,
+      at: "value",
+    };
+    const reader = this.#reader;
+    const offset = at === "value" ? reader.offset : reader.endOfObject();
+    throw new JsonFault(offset, words, expected, JSON.stringify(value));
   }
 
   #object(schema: JsonSchema): unknown {

@@ -41,4 +41,6 @@ export interface JsonSchema {
   readonly maximum?: number;
   /** What serde calls the type in its messages, where the schema does not tell: "struct Logger", "usize". */
   readonly "x-serde"?: string;
+  /** What the type itself says of a text that is none of its, in the place of serde's words; and where it is told. */
+  readonly "x-serde-fault"?: { readonly words: string; readonly at: "value" | "end of object" };
 }

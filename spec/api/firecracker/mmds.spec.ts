@@ -68,12 +68,22 @@ describe("PUT /mmds/config", () => {
       "The list of network interface IDs provided contains at least one ID that does not " +
         "correspond to any existing network interface.",
     ],
-    ...["", "1.1.1.1", "169.254.0.255", "169.254.255.0", "169.254.169.254 "].map(
+    ...["1.1.1.1", "169.254.0.255", "169.254.255.0"].map((address): [object, string] => [
+      { network_interfaces: [], ipv4_address: address },
+      "The MMDS IPv4 address is not link local.",
+    ]),
+    ...["", "169.254.169.254 ", "169.254.169.256", "169.254.169.01", "169.254.169"].map(
       (address): [object, string] => [
-        { network_interfaces: ["eth0"], ipv4_address: address },
-        "The MMDS IPv4 address is not link local.",
+        { ipv4_address: address, network_interfaces: [] },
+        "An error occurred when deserializing the json body of a request: invalid IPv4 address " +
+          `syntax at line 1 column ${18 + address.length}.`,
       ],
     ),
+    [
+      { ipv4_address: 5, network_interfaces: [] },
+      "An error occurred when deserializing the json body of a request: invalid type: integer `5`, " +
+        "expected IPv4 address at line 1 column 17.",
+    ],
   ])("refuses %j", async (body, message) => {
     const { fault, target } = door();
     expect(await fault("PUT", "/mmds/config", body)).toEqual([400, message]);

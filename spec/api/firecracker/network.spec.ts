@@ -33,6 +33,12 @@ describe("PUT /network-interfaces", () => {
       "Network config error: The MAC address is not one of a single interface: 01:00:00:00:00:00",
     ],
     [
+      "an address that is none",
+      { ...eth0, guest_mac: "06:00:00:00:00:0" },
+      "An error occurred when deserializing the json body of a request: The provided MAC address is " +
+        "invalid. at line 1 column 83.",
+    ],
+    [
       "an MTU out of range",
       { ...eth0, mtu: 67 },
       "Network config error: Invalid MTU: 67, must be between 68 and 65535",

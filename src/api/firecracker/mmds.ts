@@ -37,6 +37,7 @@ const putConfig: Operation = {
   counter: "mmds",
   run({ target, body, deprecated }) {
     const json = body as schemas.MmdsConfigJson;
+    const address = ipv4Of(json.ipv4_address);
     if (json.network_interfaces.length === 0) {
       throw new Fault(
         "The list of network interface IDs that allow forwarding MMDS requests is empty.",
@@ -52,7 +53,7 @@ const putConfig: Operation = {
     const mmds: Mmds = {
       version: json.version ?? "V1",
       network_interfaces: json.network_interfaces,
-      ipv4_address: ipv4Of(json.ipv4_address),
+      ipv4_address: address,
       imds_compat: json.imds_compat ?? false,
     };
     if (mmds.version === "V1") deprecated("PUT /mmds/config: V1 is deprecated. Use V2 instead.");

@@ -4,11 +4,19 @@
 import Type, { type Static } from "typebox";
 import { choice, closed, option, RateLimiter, struct, uint } from "./schemas.js";
 
+/** A number of an IPv4 address. */
+const OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+
 export const NetworkInterface = Type.Object(
   {
     iface_id: Type.String(),
     host_dev_name: Type.String({ description: "A TAP device." }),
-    guest_mac: option(Type.String({ pattern: "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$" })),
+    guest_mac: option(
+      Type.String({
+        pattern: "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$",
+        "x-serde-fault": { words: "The provided MAC address is invalid.", at: "end of object" },
+      }),
+    ),
     mtu: option(uint(16, "68 to 65535.")),
     rx_rate_limiter: option(RateLimiter),
     tx_rate_limiter: option(RateLimiter),
@@ -39,7 +47,12 @@ export const MmdsConfig = Type.Object(
     network_interfaces: Type.Array(Type.String()),
     version: Type.Optional(choice(["V1", "V2"])),
     ipv4_address: option(
-      Type.String({ description: "169.254.1.0 to 169.254.254.255. Default: 169.254.169.254." }),
+      Type.String({
+        pattern: `^(${OCTET}\\.){3}${OCTET}$`,
+        description: "169.254.1.0 to 169.254.254.255. Default: 169.254.169.254.",
+        "x-serde": "IPv4 address",
+        "x-serde-fault": { words: "invalid IPv4 address syntax", at: "value" },
+      }),
     ),
     imds_compat: Type.Optional(Type.Boolean()),
   },
