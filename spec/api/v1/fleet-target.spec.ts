@@ -39,6 +39,15 @@ describe("FleetTarget", () => {
     expect(fleet.get(id).config).toEqual({ kernel: "/l" });
   });
 
+  it("leaves the metadata service as it was told when only its data changes", async () => {
+    const { fleet, target, id } = await targetOf("configured");
+    const networkInterfaces = [{ tap: "t0" }];
+    fleet.configure(id, () => ({ networkInterfaces, mmds: { data: { a: "1" } } }));
+    target.draft = { ...target.draft, metadata: { b: "2" } };
+    // All interfaces reach it, those too that come later.
+    expect(fleet.get(id).config).toEqual({ networkInterfaces, mmds: { data: { b: "2" } } });
+  });
+
   it("remembers what the fleet refused", async () => {
     const { target } = await targetOf("configured");
     await expect(target.pause()).rejects.toThrow();

@@ -7,7 +7,7 @@
  * `refusal`, since door 1 has but one status for it.
  */
 import { checkConfig, type DriveChange, type MicroVmConfig } from "../../actors/config.js";
-import { MMDS_SIZE_LIMIT_BYTES } from "../../actors/config-mmds.js";
+import { MMDS_SIZE_LIMIT_BYTES, type MmdsConfig } from "../../actors/config-mmds.js";
 import type { NetworkInterfaceChange } from "../../actors/config-net.js";
 import type { PmemChange } from "../../actors/config-pmem.js";
 import type { BalloonChange, DeviceChanges } from "../../actors/device-changes.js";
@@ -176,10 +176,9 @@ function withChanges(config: MicroVmConfig, before: Draft, draft: Draft): MicroV
   const changed = parts.filter((part) => draft[part] !== before[part]);
   const keys = new Set<string>(changed.flatMap((part) => KEYS_OF_PART[part]));
   const { drives = [], networkInterfaces = [], mmds, ...said } = toMicroVmConfig(draft);
-  const limit = config.mmds?.sizeLimitBytes;
   const full: MicroVmConfig = {
     ...said,
-    ...(mmds && { mmds: { ...mmds, ...(limit !== undefined && { sizeLimitBytes: limit }) } }),
+    ...(mmds && { mmds: withOldMmds(mmds, config.mmds, draft.mmds === before.mmds) }),
     drives: withOld(drives, draft.drives, before.drives, named(config.drives, "drive")),
     networkInterfaces: withOld(
       networkInterfaces,
@@ -192,6 +191,14 @@ function withChanges(config: MicroVmConfig, before: Draft, draft: Draft): MicroV
     ...Object.entries(config).filter(([key]) => !keys.has(key)),
     ...Object.entries(full).filter(([key]) => keys.has(key)),
   ]);
+}
+
+/** Data alone leaves the rest as it is told: the interfaces may be all, whichever these are. */
+function withOldMmds(mmds: MmdsConfig, old: MmdsConfig | undefined, isSame: boolean): MmdsConfig {
+  const { data } = mmds;
+  if (isSame) return { ...old, ...(data !== undefined && { data }) };
+  const sizeLimitBytes = old?.sizeLimitBytes;
+  return { ...mmds, ...(sizeLimitBytes !== undefined && { sizeLimitBytes }) };
 }
 
 /** With the ids that they get when they have none. */
