@@ -1,9 +1,11 @@
 /** What a server's calls do in a cell, as far as it needs no KVM. */
+import { closeSync, openSync, readlinkSync } from "node:fs";
 import type { Socket } from "node:net";
 import { describe, expect, it } from "vitest";
 import { Cell } from "../../src/isolation/cell.js";
 import type { CellCalls } from "../../src/isolation/cell-messages.js";
 import { Channel } from "../../src/isolation/channel.js";
+import { native } from "../../src/native/binding.js";
 import { duplexPair } from "../support/played-cell.js";
 
 const turns = async (count = 20) => {
@@ -11,7 +13,7 @@ const turns = async (count = 20) => {
 };
 
 /** A cell in this process, the server's end of its channel, and what comes there. */
-function cell() {
+function cell(descriptors = -1) {
   const [own, theirs] = duplexPair();
   const said: unknown[] = [];
   const channel = new Channel(own, {
@@ -19,7 +21,7 @@ function cell() {
     onMessage: (message) => said.push(message),
     onClose: () => said.push("closed"),
   });
-  new Cell(theirs as Socket, -1, () => {});
+  new Cell(theirs as Socket, descriptors, () => {});
   const call = <Method extends keyof CellCalls>(
     number: number,
     method: Method,
@@ -44,5 +46,23 @@ describe("Cell", () => {
     await turns();
     expect(said).toEqual([{ hello: 1 }, refused(1), refused(2)]);
     channel.close();
+  });
+
+  it("takes no file that was sent for a microVM which had ended for another one's", async () => {
+    const [own, its] = native().socketPair();
+    const files = ["/dev/zero", "/dev/null"].map((path) => openSync(path, "r"));
+    try {
+      const { channel, call, said } = cell(its);
+      native().sendDescriptor(own, files[0]);
+      call(1, "updateDrive", { drive: "d", change: {}, files: ["drive d"] });
+      await turns();
+      expect(said).toEqual([{ hello: 1 }, refused(1)]);
+      native().sendDescriptor(own, files[1]);
+      files.push(native().receiveDescriptor(its));
+      expect(readlinkSync(`/proc/self/fd/${files[2]}`)).toBe("/dev/null");
+      channel.close();
+    } finally {
+      for (const fd of [own, its, ...files]) closeSync(fd);
+    }
   });
 });

@@ -8,8 +8,8 @@ import { Socket } from "node:net";
 import { vcpuThreads } from "../actors/transport.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import { confine } from "../jail/seccomp/confine.js";
-import type { CallMessage, CellCalls, CellMessage } from "./cell-messages.js";
-import { CellMicrovm } from "./cell-microvm.js";
+import type { CallMessage, CellCalls, CellMessage, SentFiles } from "./cell-messages.js";
+import { CellMicrovm, receiveFiles } from "./cell-microvm.js";
 import { Channel } from "./channel.js";
 
 const CHANNEL_FD = 1;
@@ -61,6 +61,9 @@ export class Cell {
     }
     const microvm = this.#microvms.get(vm);
     if (microvm !== undefined) return microvm.call(method, args);
+    // They would be taken for the next one's.
+    const { files = [] } = args as { readonly files?: SentFiles };
+    receiveFiles(files, this.#descriptors).close();
     throw new EstaloError("ERR_ESTALO_STATE", "the microVM has ended");
   }
 }
