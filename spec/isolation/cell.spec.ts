@@ -1,9 +1,10 @@
 /** What a server's calls do in a cell, as far as it needs no KVM. */
-import { closeSync, openSync, readlinkSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from "node:fs";
 import type { Socket } from "node:net";
 import { describe, expect, it } from "vitest";
 import { Cell } from "../../src/isolation/cell.js";
 import type { CellCalls } from "../../src/isolation/cell-messages.js";
+import { receiveFiles } from "../../src/isolation/cell-microvm.js";
 import { Channel } from "../../src/isolation/channel.js";
 import { native } from "../../src/native/binding.js";
 import { duplexPair } from "../support/played-cell.js";
@@ -33,6 +34,36 @@ function cell(descriptors = -1) {
 const refused = (reply: number) => ({
   reply,
   error: expect.objectContaining({ code: "ERR_ESTALO_STATE" }),
+});
+
+/** Open ones of this process. */
+function descriptorsOf(path: string): number[] {
+  const isIt = (fd: string) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === path;
+    } catch {
+      return false;
+    }
+  };
+  return readdirSync("/proc/self/fd").filter(isIt).map(Number);
+}
+
+describe("receiveFiles", () => {
+  it("takes every file of a call, or closes them all", () => {
+    const [own, its] = native().socketPair();
+    const file = openSync(import.meta.filename, "r");
+    try {
+      native().sendDescriptor(own, file);
+      // As of a process that has no room for another file: the message comes without.
+      writeSync(own, "x");
+      native().sendDescriptor(own, file);
+      expect(() => receiveFiles(["kernel", "drive a", "drive b"], its)).toThrow();
+      expect(descriptorsOf(import.meta.filename)).toEqual([file]);
+      expect(() => native().receiveDescriptor(its)).toThrow(/EAGAIN/);
+    } finally {
+      for (const fd of [own, its, file]) closeSync(fd);
+    }
+  });
 });
 
 describe("Cell", () => {

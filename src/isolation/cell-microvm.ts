@@ -32,9 +32,20 @@ export interface CellSurroundings {
 /** Folder of vsock sockets in the jail. */
 const SOCKET_FOLDER = "/run";
 
-/** Takes the files that were sent ahead of a call. */
+/** Takes the files that were sent ahead of a call: all, also if one cannot be had, so that the next call has its own. */
 export function receiveFiles(files: SentFiles, socket: number): GivenFiles {
-  return new GivenFiles(files.map((use) => [use, native().receiveDescriptor(socket)]));
+  const given = new GivenFiles();
+  const failures: unknown[] = [];
+  for (const use of files) {
+    try {
+      given.add(use, native().receiveDescriptor(socket));
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length === 0) return given;
+  given.close();
+  throw failures[0];
 }
 
 /** See the file's header. */
