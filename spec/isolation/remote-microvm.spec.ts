@@ -67,13 +67,18 @@ describe("RemoteMicrovm", () => {
     [{ networkInterfaces: [{ tap: "nowhere0" }] }, "ERR_ESTALO_TAP"],
     [{ networkInterfaces: [{ tap: "nowhere0", queuePairs: 2 }], vcpuCount: 2 }, "ERR_ESTALO_TAP"],
     [{ pmem: [{ path: "/nowhere" }] }, "ERR_ESTALO_PMEM_FILE"],
-  ])("is not made of %j, and nothing is sent", async (more, code) => {
+    [
+      { networkInterfaces: [{ tap: "t" }], mmds: { data: { a: "b" }, sizeLimitBytes: 1 } },
+      "ERR_ESTALO_TOO_LARGE",
+    ],
+  ])("is not made of %j, and nothing is sent or stays", async (more, code) => {
     const cell = new PlayedCell();
     const config = checkConfig({ kernel, ...more });
     await expect(RemoteMicrovm.create(new CellLink(cell), 1, config)).rejects.toMatchObject({
       code,
     });
-    expect([cell.given, cell.calls]).toEqual([[], []]);
+    await turns();
+    expect([cell.given, cell.calls, cell.ends]).toEqual([[], [], [1]]);
   });
 
   it("carries the console both ways", async () => {

@@ -45,6 +45,8 @@ export class PlayedCell implements CellProcess {
   /** What the descriptors are of that it was given. */
   readonly given: string[] = [];
   readonly calls: CallMessage[] = [];
+  /** Streams that the server has ended. */
+  readonly ends: number[] = [];
   isKilled = false;
   /** What a call is answered with; undefined: not at all. */
   answer: (call: CallMessage) => object | undefined = () => ({});
@@ -58,7 +60,8 @@ export class PlayedCell implements CellProcess {
     });
     const reader = new FrameReader(2 ** 20);
     this.#end.on("data", (bytes) => {
-      for (const { type, payload } of reader.take(bytes)) {
+      for (const { type, stream, payload } of reader.take(bytes)) {
+        if (type === FRAME.END) this.ends.push(stream);
         if (type !== FRAME.MESSAGE) continue;
         const call = JSON.parse(payload.toString()) as CallMessage;
         this.calls.push(call);

@@ -80,17 +80,18 @@ export class RemoteMicrovm implements RunningMicrovm {
       onRoom: () => microvm?.console.pump(),
       onEnd: () => {},
     });
-    microvm = new RemoteMicrovm(link, vm, config, stream);
-    // In one turn with the call: who is sent them takes them in this order.
-    const files = sendFiles(config, link);
-    link.listen(vm, {
-      onEvent: (event) => microvm.#hear(event),
-      onExit: (exit, metrics) => microvm.#end(exit, metrics),
-      onLost: (error) => microvm.#lose(error),
-    });
-    const args = { config: sentConfig(config), files, console: id };
     try {
-      microvm.exits = new RemoteExits(link, vm, await link.call(vm, "create", args, checkMade));
+      const made = new RemoteMicrovm(link, vm, config, stream);
+      microvm = made;
+      // In one turn with the call: who is sent them takes them in this order.
+      const files = sendFiles(config, link);
+      link.listen(vm, {
+        onEvent: (event) => made.#hear(event),
+        onExit: (exit, metrics) => made.#end(exit, metrics),
+        onLost: (error) => made.#lose(error),
+      });
+      const args = { config: sentConfig(config), files, console: id };
+      made.exits = new RemoteExits(link, vm, await link.call(vm, "create", args, checkMade));
     } catch (error) {
       link.forget(vm);
       stream.close();
