@@ -54,9 +54,12 @@ describe("TcpResponder", () => {
       { flags: RST | ACK, remotePort: 99, acknowledgement: 5 },
     ]);
     one.receive(segment({ flags: SYN, remotePort: 99 }), IDLE_US + 3);
-    expect(drain(IDLE_US + 3)).toMatchObject([{ flags: SYN | ACK, remotePort: 99 }]);
+    // The first was silent the longest, and is told.
+    expect(drain(IDLE_US + 3)).toMatchObject([
+      { flags: RST | ACK, remotePort: 1, sequence: 1001, acknowledgement: 8 },
+      { flags: SYN | ACK, remotePort: 99 },
+    ]);
     expect(one.size).toBe(CONNECTIONS_MAX);
-    // The first was silent the longest.
     one.receive(segment({ remotePort: 1, sequence: 8, acknowledgement: 1001 }), IDLE_US + 3);
     expect(drain(IDLE_US + 3)).toMatchObject([{ flags: RST, remotePort: 1 }]);
     expect(metrics).toMatchObject({

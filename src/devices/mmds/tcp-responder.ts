@@ -92,7 +92,7 @@ export class TcpResponder {
         this.#refuse(syn);
         return;
       }
-      this.#remove(silent);
+      this.#giveUp(silent, nowUs);
     }
     const initialSequence = randomU32();
     this.#connections.set(key, new TcpConnection({ syn, initialSequence, nowUs, answer }));
@@ -109,6 +109,15 @@ export class TcpResponder {
       found = key;
     }
     return found;
+  }
+
+  /** Its guest is told, so that it sends no request on it. */
+  #giveUp(key: number, nowUs: number): void {
+    const connection = this.#connections.get(key);
+    connection?.reset();
+    const reset = connection?.send(nowUs);
+    if (reset !== undefined && this.#resets.length < RESETS_MAX) this.#resets.push(reset);
+    this.#remove(key);
   }
 
   #remove(key: number): void {
