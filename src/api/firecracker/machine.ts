@@ -129,9 +129,8 @@ export class VmmMachine implements FirecrackerTarget {
     return this.#supervisor?.devices.metadata?.data;
   }
 
-  updatePmem(id: string, { rateLimiter }: PmemChange): void {
-    const { pmem } = this.#running().devices;
-    if (rateLimiter !== undefined) pmem.limit(id, rateLimiter);
+  updatePmem(id: string, { rateLimiter = {} }: PmemChange): void {
+    this.#running().devices.pmem.limit(id, rateLimiter);
   }
 
   updateBalloon(change: BalloonChange): Promise<void> {
