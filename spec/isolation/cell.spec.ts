@@ -2,8 +2,10 @@
 import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from "node:fs";
 import type { Socket } from "node:net";
 import { describe, expect, it } from "vitest";
+import { EstaloError } from "../../src/errors.js";
 import { Cell } from "../../src/isolation/cell.js";
-import type { CellCalls } from "../../src/isolation/cell-messages.js";
+import { checkMessage } from "../../src/isolation/cell-checks.js";
+import { type CellCalls, sentError } from "../../src/isolation/cell-messages.js";
 import { receiveFiles } from "../../src/isolation/cell-microvm.js";
 import { Channel } from "../../src/isolation/channel.js";
 import { native } from "../../src/native/binding.js";
@@ -63,6 +65,23 @@ describe("receiveFiles", () => {
     } finally {
       for (const fd of [own, its, file]) closeSync(fd);
     }
+  });
+});
+
+describe("sentError", () => {
+  it("is taken by the server, however much of a client's words an error repeats", () => {
+    const long = "x".repeat(300_000);
+    const record = new EstaloError("ERR_ESTALO_INTERFACE_UNKNOWN", `there is no ${long}`, {
+      hint: long,
+      data: { id: long },
+      cause: new Error(long),
+    }).toRecord();
+    const message = { reply: 1, error: sentError(record) };
+    expect(JSON.stringify(message).length).toBeLessThan(10_000);
+    expect(checkMessage(message)).toEqual(message);
+    expect(message.error.message).toMatch(/^there is no x+…$/);
+    const short = { code: "ERR_ESTALO_STATE", message: "m", hint: "h", data: { id: 1 } } as const;
+    expect(sentError(short)).toEqual(short);
   });
 });
 

@@ -10,16 +10,16 @@ import { type RunningMetrics, runningMetricsOf } from "../actors/running-microvm
 import { RateLimitEvent } from "../api/v1/limit-schemas.js";
 import * as metrics from "../api/v1/metrics-schemas.js";
 import type { ErrorCode, ErrorRecord } from "../errors.js";
+import { ERROR_DATA_MAX, ERROR_TEXT_MAX } from "./cell-messages.js";
 import { frameError } from "./frames.js";
 
-const TEXT_MAX = 4096;
 /** Names of a microVM's devices are of ours; more are no microVM's. */
 const DEVICES_MAX = 64;
 const VCPUS_MAX = 32;
 /** No device has more. */
 const COUNTERS_MAX = 64;
 
-const Text = Type.String({ maxLength: TEXT_MAX });
+const Text = Type.String({ maxLength: ERROR_TEXT_MAX });
 const Name = Type.String({ maxLength: 128 });
 const closed = <const Properties extends Type.TProperties>(properties: Properties) =>
   Type.Object(properties, { additionalProperties: false });
@@ -109,12 +109,9 @@ const Hinting = closed({
   guestCommand: Type.Optional(Type.Integer({ minimum: 0 })),
 });
 
-/** Bytes of an error's data that are kept. */
-const DATA_BYTES_MAX = 4096;
-
 /** An error that a cell tells of, in bounds. */
 export function knownError({ code, message, hint, data }: Static<typeof Failure>): ErrorRecord {
-  const isShort = data !== undefined && JSON.stringify(data).length <= DATA_BYTES_MAX;
+  const isShort = data !== undefined && JSON.stringify(data).length <= ERROR_DATA_MAX;
   return {
     code: code as ErrorCode,
     message,

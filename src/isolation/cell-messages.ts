@@ -58,6 +58,23 @@ export interface CellCalls {
 
 export type CellCall = keyof CellCalls;
 
+/** Characters of an error's text, and of its data as JSON, that a server takes. */
+export const ERROR_TEXT_MAX = 4096;
+export const ERROR_DATA_MAX = 4096;
+
+/** An error as the server takes it: it may repeat what a client sent, of any length. What is behind it stays here. */
+export function sentError({ code, message, hint, data }: ErrorRecord): ErrorRecord {
+  const cut = (text: string) =>
+    text.length <= ERROR_TEXT_MAX ? text : `${text.slice(0, ERROR_TEXT_MAX - 1)}…`;
+  const isShort = data !== undefined && JSON.stringify(data).length <= ERROR_DATA_MAX;
+  return {
+    code,
+    message: cut(message),
+    ...(hint === undefined ? {} : { hint: cut(hint) }),
+    ...(isShort ? { data } : {}),
+  };
+}
+
 /** From the server. */
 export interface CallMessage {
   readonly call: number;

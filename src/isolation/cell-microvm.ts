@@ -16,6 +16,7 @@ import {
   type CellMessage,
   receivedConfig,
   type SentFiles,
+  sentError,
 } from "./cell-messages.js";
 import type { Channel, ChannelStream } from "./channel.js";
 import { openDuplex } from "./stream-duplex.js";
@@ -65,11 +66,17 @@ export class CellMicrovm {
     supervisor.events.stream.subscribe((event) => {
       if (event.type === "exited") return;
       const { atMs: _, ...untimed } = event;
-      this.#post({ vm, event: untimed } as unknown as CellMessage);
+      const sent =
+        untimed.type === "device-failed"
+          ? { ...untimed, error: sentError(untimed.error) }
+          : untimed;
+      this.#post({ vm, event: sent } as unknown as CellMessage);
     });
     void supervisor.exited.then((exit) => {
       stream.close();
-      this.#post({ vm, exit, metrics: this.#metrics() });
+      const { error } = exit;
+      const sent = { ...exit, error: error && sentError(error) };
+      this.#post({ vm, exit: sent, metrics: this.#metrics() });
       surroundings.onEnd(vm);
     });
   }

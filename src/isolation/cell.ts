@@ -8,7 +8,13 @@ import { Socket } from "node:net";
 import { vcpuThreads } from "../actors/transport.js";
 import { EstaloError, toEstaloError } from "../errors.js";
 import { confine } from "../jail/seccomp/confine.js";
-import type { CallMessage, CellCalls, CellMessage, SentFiles } from "./cell-messages.js";
+import {
+  type CallMessage,
+  type CellCalls,
+  type CellMessage,
+  type SentFiles,
+  sentError,
+} from "./cell-messages.js";
 import { CellMicrovm, receiveFiles } from "./cell-microvm.js";
 import { Channel } from "./channel.js";
 
@@ -45,7 +51,7 @@ export class Cell {
       const value = await this.#do(vm, method, args);
       this.#post({ reply: call, ...(value === undefined ? {} : { value }) });
     } catch (thrown) {
-      this.#post({ reply: call, error: toEstaloError(thrown).toRecord() });
+      this.#post({ reply: call, error: sentError(toEstaloError(thrown).toRecord()) });
     }
   }
 
