@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { MicroVmConfig } from "../../../src/actors/config.js";
+import { EstaloError } from "../../../src/errors.js";
 import { checkReply, DoorHost } from "../../support/door-host.js";
 
 const folder = mkdtempSync(join(tmpdir(), "estalo-steps-"));
@@ -161,7 +162,14 @@ describe("a microVM, step by step", () => {
     });
     const limits = { iface_id: "net0", rx_rate_limiter: { ops: { size: 1, refill_time: 2 } } };
     expect((await step("PATCH", "/network-interfaces/net0", limits)).status).toBe(204);
-    const { changes } = host.fleet.machine(id);
+    const { changes, devices } = host.fleet.machine(id);
+    devices.interfaces.update = () => {
+      throw new EstaloError("ERR_ESTALO_INTERFACE_UNKNOWN", "there is no network interface net0");
+    };
+    expect(await step("PATCH", "/network-interfaces/net0", limits)).toMatchObject({
+      status: 404,
+      json: { error: { code: "ERR_ESTALO_INTERFACE_UNKNOWN" } },
+    });
     expect(changes.map(([what, name]) => [what, name])).toEqual([
       ["drive", "d"],
       ["interface", "net0"],

@@ -30,7 +30,7 @@ const PROBLEMS: Readonly<Record<number, string>> = {
   400: "The request is wrong: data tells the field.",
   401: "No token, or a wrong one.",
   403: "The Host or Origin header is not one this server answers to.",
-  404: "There is no such microVM or drive.",
+  404: "There is no such microVM or device.",
   409: "Its state, or something that has the name already, does not allow it.",
   413: "The body is larger than this server takes.",
   415: "The body is not JSON.",
