@@ -226,6 +226,29 @@ describe("VirtioBalloon", () => {
     expect(m.device.hinting.hostCommand).toBe(regs.HINT_DONE);
   });
 
+  it("has taken the pages of a run before it tells the driver that it may use them again", () => {
+    const m = new BalloonMachine();
+    m.device.startHinting(true);
+    const command = m.config(regs.CONFIG_HINT_COMMAND_OFFSET);
+    const takenWhenTold: number[] = [];
+    const updateConfig = m.transport.updateConfig.bind(m.transport);
+    vi.spyOn(m.transport, "updateConfig").mockImplementation((bytes) => {
+      takenWhenTold.push(m.reclaimed.length);
+      updateConfig(bytes);
+    });
+    // All of it waits when the device has its turn.
+    m.memory.writeU32(DATA, command);
+    m.memory.writeU32(DATA + 4, regs.HINT_STOP);
+    m.rings[3].add({ address: DATA, length: 4 });
+    m.rings[3].add({ address: 640 * KIB, length: 16 * KIB, writable: true });
+    m.rings[3].add({ address: DATA + 4, length: 4 });
+    m.kick(3);
+    expect(m.config(regs.CONFIG_HINT_COMMAND_OFFSET)).toBe(regs.HINT_DONE);
+    expect(m.reclaimed).toEqual([[640 * KIB, 16 * KIB]]);
+    expect(takenWhenTold).toEqual([1]);
+    expect(m.device.metrics.free_page_hint_freed).toBe(16 * KIB);
+  });
+
   it("takes a thousand pages in one turn, also of a large chain, and each page of all of them", () => {
     const m = new BalloonMachine();
     const pages = 5000;

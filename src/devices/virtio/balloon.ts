@@ -285,6 +285,8 @@ export class VirtioBalloon implements VirtioBack {
     this.#guestCommand = new DataView(word.buffer).getUint32(0, true);
     const isThrough = this.#guestCommand === regs.HINT_STOP;
     if (isThrough && this.#acknowledgesStop && this.#hostCommand >= regs.HINT_FIRST) {
+      // First what it has lent: other vCPUs may use it as soon as they are told.
+      this.#ranges.flush();
       this.stopHinting();
     }
   }
