@@ -165,6 +165,18 @@ describe("VirtioBlock changing its backend", () => {
     expect(m.device.metrics.update_count).toBe(1);
   });
 
+  it("refuses what the new backend cannot do, though its driver was offered it", () => {
+    const m = BlockMachine.started();
+    const next = new MemoryDisk(m.memory, DISK_BYTES, { supportsDiscard: false });
+    void m.device.setBackend(next);
+    const statuses = [regs.TYPE_DISCARD, regs.TYPE_WRITE_ZEROES].map(
+      (type) => m.run(type, 0, m.ranges([0, 8, 0])).status,
+    );
+    expect(statuses).toEqual([regs.STATUS_UNSUPP, regs.STATUS_UNSUPP]);
+    expect(next.log).toEqual([]);
+    expect(m.run(regs.TYPE_OUT, 0, out(512)).status).toBe(regs.STATUS_OK);
+  });
+
   it("shows disks beyond 2 TiB", () => {
     const m = new BlockMachine();
     const huge = new MemoryDisk(m.memory, 0);

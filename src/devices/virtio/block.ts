@@ -240,11 +240,9 @@ export class VirtioBlock implements VirtioBack {
       case regs.TYPE_GET_ID:
         return this.#getId();
       case regs.TYPE_DISCARD:
-        if (!hasFeature(this.#accepted, regs.FEATURE_DISCARD_BIT)) return regs.STATUS_UNSUPP;
-        return this.#startRanges(DISK_DISCARD);
+        return this.#startRanges(DISK_DISCARD, regs.FEATURE_DISCARD_BIT);
       case regs.TYPE_WRITE_ZEROES:
-        if (!hasFeature(this.#accepted, regs.FEATURE_WRITE_ZEROES_BIT)) return regs.STATUS_UNSUPP;
-        return this.#startRanges(DISK_WRITE_ZEROES);
+        return this.#startRanges(DISK_WRITE_ZEROES, regs.FEATURE_WRITE_ZEROES_BIT);
       default:
         return regs.STATUS_UNSUPP;
     }
@@ -259,10 +257,11 @@ export class VirtioBlock implements VirtioBack {
     return this.#enqueue(tag, sector * regs.SECTOR_BYTES, bytes, false, first, count);
   }
 
-  /**
-   * All ranges are checked before the first is carried out, and carried out one after the other.
-   */
-  #startRanges(operation: DiskOperation): number {
+  /** All ranges are checked before the first is carried out, and carried out one after the other. */
+  #startRanges(operation: DiskOperation, featureBit: number): number {
+    // A backend that came later may lack what the first one had.
+    if (!this.#backend.supportsDiscard) return regs.STATUS_UNSUPP;
+    if (!hasFeature(this.#accepted, featureBit)) return regs.STATUS_UNSUPP;
     const request = this.#request;
     const count = request.readRanges();
     if (count < 0 || this.#writesRefused()) return regs.STATUS_IOERR;
