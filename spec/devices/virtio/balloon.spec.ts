@@ -228,15 +228,13 @@ describe("VirtioBalloon", () => {
   it("has taken the pages of a run before it tells the driver that it may use them again", () => {
     const m = new BalloonMachine();
     m.device.startHinting(true);
-    const command = m.config(regs.CONFIG_HINT_COMMAND_OFFSET);
     const takenWhenTold: number[] = [];
     const updateConfig = m.transport.updateConfig.bind(m.transport);
     vi.spyOn(m.transport, "updateConfig").mockImplementation((bytes) => {
       takenWhenTold.push(m.reclaimed.length);
       updateConfig(bytes);
     });
-    // All of it waits when the device has its turn.
-    m.memory.writeU32(DATA, command);
+    m.memory.writeU32(DATA, regs.HINT_FIRST);
     m.memory.writeU32(DATA + 4, regs.HINT_STOP);
     m.rings[3].add({ address: DATA, length: 4 });
     m.rings[3].add({ address: 640 * KIB, length: 16 * KIB, writable: true });
