@@ -11,6 +11,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
+import { openDiskFile } from "../../src/actors/backends/disk-file.js";
 import { FilteredDisk } from "../../src/actors/block-middleware.js";
 import type { CheckedDrive, IoEngine } from "../../src/actors/config.js";
 import { DeviceHost } from "../../src/actors/device-host.js";
@@ -322,6 +323,23 @@ describe("DriveSet", () => {
       expect(second).toMatchObject({ status: "rejected", reason: { code: "ERR_ESTALO_STATE" } });
       expect(openFiles()).toEqual([]);
     });
+  });
+
+  it("closes the file that it is given when it refuses the limits that come with it", async () => {
+    const { set, read } = running("auto");
+    const path = file("b");
+    const given = openDiskFile({ id: "a", path, readOnly: false });
+    const limits = { ops: { size: -1, refillTimeMs: 1 } };
+    await expect(set.replace("a", path, given, limits)).rejects.toMatchObject({
+      code: "ERR_ESTALO_CONFIG_INVALID",
+    });
+    expect(openFiles()).toEqual(["a"]);
+    expect(await read()).toBe("a");
+    const fine = { ops: { size: 1, refillTimeMs: 1000 } };
+    const other = openDiskFile({ id: "a", path, readOnly: false });
+    await set.replace("a", path, other, fine);
+    expect(set.limits.get("a")?.limiter.config).toMatchObject(fine);
+    set.close();
   });
 
   it("knows no drive of another name", async () => {

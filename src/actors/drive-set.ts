@@ -114,12 +114,19 @@ export class DriveSet implements DeviceFamily {
   /**
    * Puts another file (or the same one, grown) behind a drive while the guest runs; its driver sees the new
    * capacity. Fulfilled with the size in bytes when nothing uses the old file any more. Replacements of one
-   * drive happen one after the other. `file`: the file at the path, which is closed here in any case.
+   * drive happen one after the other. `file`: the file at the path, which is closed here in any case. `limits`:
+   * changed as well, before.
    */
-  async replace(id: string, path: string | undefined, file?: DiskFile): Promise<number> {
+  async replace(
+    id: string,
+    path: string | undefined,
+    file?: DiskFile,
+    limits?: RateLimiterConfig,
+  ): Promise<number> {
     let drive: Drive;
     try {
       drive = this.#find(id);
+      if (limits !== undefined) this.limit(id, limits);
     } catch (error) {
       if (file !== undefined) closeSync(file.fd);
       throw error;

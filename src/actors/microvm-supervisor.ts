@@ -230,11 +230,9 @@ export class MicrovmSupervisor {
   async updateDrive(id: string, change: DriveChange = {}, file?: DiskFile): Promise<void> {
     const { path, rateLimiter } = change;
     this.#require(this.#state === "running" || this.#state === "paused", "change a drive");
-    if (rateLimiter !== undefined) {
-      this.devices.drives.limit(id, rateLimiter);
-      if (path === undefined) return;
-    }
-    const sizeBytes = await this.devices.drives.replace(id, path, file);
+    const { drives } = this.devices;
+    if (rateLimiter !== undefined && path === undefined) return drives.limit(id, rateLimiter);
+    const sizeBytes = await drives.replace(id, path, file, rateLimiter);
     this.#emit({ type: "drive-changed", drive: id, sizeBytes });
   }
 
