@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import * as regs from "../../../src/devices/virtio/block.regs.js";
 import { BlockFlights } from "../../../src/devices/virtio/block-flights.js";
 import * as transport from "../../../src/devices/virtio/mmio-transport.regs.js";
-import { GIB } from "../../../src/units.js";
+import { GIB, KIB, MIB } from "../../../src/units.js";
 import { BlockMachine, DISK_BYTES, into, out } from "../../support/block-machine.js";
 import { MemoryDisk } from "../../support/memory-disk.js";
 
@@ -62,6 +62,22 @@ describe("VirtioBlock batching", () => {
     expect(m.deferred).toHaveLength(1);
     m.runDeferred();
     expect(m.deferred).toHaveLength(0);
+  });
+
+  it("gives them their turn after some megabytes, too", () => {
+    const m = BlockMachine.started();
+    const disk = new MemoryDisk(m.memory, 512 * KIB);
+    void m.device.setBackend(disk);
+    const { head } = m.request(regs.TYPE_IN, 0, into(512 * KIB));
+    for (let index = 1; index < 256; index++) m.ring.offer(head);
+    m.kick();
+    let turn = 1;
+    for (; m.deferred.length > 0; turn++) {
+      expect(disk.log.length * 512 * KIB).toBeLessThanOrEqual(turn * 32 * MIB);
+      m.runDeferred(1);
+    }
+    expect(turn).toBeGreaterThanOrEqual(4);
+    expect(m.ring.takeUsed()).toHaveLength(256);
   });
 
   it("carries out what was taken before a fault", () => {

@@ -8,6 +8,7 @@
  * and one interrupt decision per batch; nothing is allocated per request. Specification: VirtIO 1.2
  * § 5.2.
  */
+import { KIB } from "../../units.js";
 import {
   DISK_DISCARD,
   DISK_FLUSH,
@@ -34,6 +35,8 @@ import { DescriptorChain, type VirtQueue } from "./queue.js";
 
 const DEFAULT_QUEUE_SIZE = 256;
 const REQUEST_QUEUE = 0;
+/** Counts as much as a request: what the page cache holds is copied while this thread waits. */
+const BYTES_OF_REQUEST = 128 * KIB;
 /** No status yet: the backend has the request. */
 const IN_FLIGHT = -1;
 
@@ -170,9 +173,7 @@ export class VirtioBlock implements VirtioBack {
     this.#resumeStalled();
   }
 
-  /**
-   * Takes chains until the queue is empty, the backend is full, or this device has had its turn.
-   */
+  /** Takes chains until the queue is empty, the backend is full, or this device has had its turn. */
   #takeAll(queue: VirtQueue): void {
     let budget = queue.size;
     let taken = 0;
@@ -185,12 +186,12 @@ export class VirtioBlock implements VirtioBack {
           this.metrics.rate_limiter_throttled_events++;
           return;
         }
-        budget--;
+        budget -= 1 + Math.floor(this.#request.dataBytes / BYTES_OF_REQUEST);
         taken++;
         this.#start(queue);
       }
       this.#submitAll();
-      if (this.#full() || budget === 0) break;
+      if (this.#full() || budget <= 0) break;
       if (!queue.enableNotifications()) {
         if (taken === 0) this.metrics.no_avail_buffer++;
         return;
