@@ -9,6 +9,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* More than this is copied by a thread of the kernel's, even where the page cache holds it: else it
+ * would be before io_uring_enter returns. */
+#define INLINE_BYTES_MAX (4u << 20)
+
 /* One request in flight: what is left of it, so that a short transfer can be continued. */
 struct slot {
   struct iovec* segments;
@@ -120,6 +124,7 @@ static void fill_entry(struct estalo_uring* ring, uint32_t tag) {
     entry->addr = (uint64_t)(uintptr_t)&slot->segments[slot->first];
     entry->len = slot->count - slot->first;
     entry->off = slot->offset_bytes;
+    if (slot->left_bytes > INLINE_BYTES_MAX) entry->flags = IOSQE_ASYNC;
     break;
   case ESTALO_URING_FSYNC:
     entry->opcode = IORING_OP_FSYNC;

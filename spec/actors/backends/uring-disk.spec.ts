@@ -172,6 +172,38 @@ describe.skipIf(uringMissing())("with io_uring (needs a kernel that allows it)",
     });
   });
 
+  it("has the kernel's own threads copy what is long, however much of it the page cache holds", async () => {
+    const disk = new DiskBench(pattern(8 * MIB), create);
+    const program = `
+      import { readdirSync, readFileSync } from "node:fs";
+      import { openDiskFile } from "./src/actors/backends/disk-file.js";
+      import { UringDisk } from "./src/actors/backends/uring-disk.js";
+      import { DeviceHost } from "./src/actors/device-host.js";
+      import { native } from "./src/native/binding.js";
+      const mapping = new (native().GuestMapping)([{ start: 0, sizeBytes: 1048576 }]);
+      const file = openDiskFile({ id: "d", path: ${JSON.stringify(disk.path)}, readOnly: false });
+      const disk = new UringDisk(file, mapping, new DeviceHost(), (error) => { throw error; });
+      // They stay for some seconds.
+      const workers = () => readdirSync("/proc/self/task").filter((id) =>
+        readFileSync("/proc/self/task/" + id + "/comm", "utf8").startsWith("iou-wrk")).length;
+      const read = (mib) => new Promise((resolve) => {
+        disk.onComplete = (_tag, result) => resolve([result, workers() > 0]);
+        const addresses = new Float64Array(mib);
+        disk.enqueue(0, 0, 0, mib * 1048576, addresses, new Uint32Array(mib).fill(1048576), 0, mib, false);
+        disk.submit();
+      });
+      const results = [await read(1), await read(8)];
+      disk.close();
+      console.log(JSON.stringify(results));
+    `;
+    const output = await runAlone(program);
+    disk.close();
+    expect(JSON.parse(output)).toEqual([
+      [0, false],
+      [0, true],
+    ]);
+  });
+
   describe("UringDisk when the kernel has no memory for its requests", () => {
     // Stands before the C library's syscall(): some io_uring_enter calls of the addon fail, or take one
     // request less than they were given.
