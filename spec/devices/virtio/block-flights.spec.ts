@@ -80,6 +80,28 @@ describe("VirtioBlock batching", () => {
     expect(m.ring.takeUsed()).toHaveLength(256);
   });
 
+  it("has no more than some megabytes in flight, but for a request that is larger", () => {
+    const m = BlockMachine.started();
+    const disk = new MemoryDisk(m.memory, 512 * KIB, { deferred: true, depth: 250 });
+    void m.device.setBackend(disk);
+    const { head } = m.request(regs.TYPE_IN, 0, into(512 * KIB));
+    for (let index = 1; index < 240; index++) m.ring.offer(head);
+    m.kick();
+    m.runDeferred();
+    expect(disk.inFlight * 512 * KIB).toBe(64 * MIB);
+    disk.finish(10);
+    m.runDeferred();
+    expect(disk.inFlight * 512 * KIB).toBe(64 * MIB);
+    while (disk.inFlight > 0) {
+      disk.finish();
+      m.runDeferred();
+    }
+    expect(m.ring.takeUsed()).toHaveLength(240);
+    const flights = new BlockFlights(2);
+    flights.release(flights.take(0, 0, 0, 3 * GIB));
+    expect(flights.full).toBe(false);
+  });
+
   it("carries out what was taken before a fault", () => {
     const m = BlockMachine.started();
     const { status } = m.request(regs.TYPE_IN, 0, into(512));

@@ -2,9 +2,13 @@
  * Requests in flight, by tag: what a completion needs to know, in columns, so that none is
  * allocated.
  */
+import { MIB } from "../../units.js";
 import type { DiskOperation } from "../backend.js";
 import { RANGE_FLAGS_WORD, RANGE_SECTORS_WORD, RANGE_WORDS } from "./block.regs.js";
 import { MAX_RANGES, sectorOf } from "./block-request.js";
+
+/** Data in flight, but for the rest of a request: other disks wait behind it for the same threads of the host's. */
+const BYTES_MAX = 64 * MIB;
 
 /** As many tags as the backend takes requests at once. */
 export class BlockFlights {
@@ -21,6 +25,7 @@ export class BlockFlights {
   // Tags not in use, as a stack.
   readonly #free: Uint16Array;
   #freeCount: number;
+  #bytes = 0;
   // Made when the first range arrives: most disks never see one.
   #ranges = new Uint32Array(0);
 
@@ -37,7 +42,7 @@ export class BlockFlights {
   }
 
   get full(): boolean {
-    return this.#freeCount === 0;
+    return this.#freeCount === 0 || this.#bytes >= BYTES_MAX;
   }
 
   get count(): number {
@@ -51,6 +56,7 @@ export class BlockFlights {
     this.operation[tag] = operation;
     this.statusAddress[tag] = statusAddress;
     this.dataBytes[tag] = dataBytes;
+    this.#bytes += dataBytes;
     this.rangeCount[tag] = 0;
     this.nextRange[tag] = 0;
     return tag;
@@ -58,6 +64,7 @@ export class BlockFlights {
 
   release(tag: number): void {
     this.#free[this.#freeCount++] = tag;
+    this.#bytes -= this.dataBytes[tag];
   }
 
   /** Keeps a copy of a request's ranges. */
