@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
-import { type DriveRequest, FilteredDisk } from "../../src/actors/block-middleware.js";
+import { type DriveRequest, FilteredDisk, Patience } from "../../src/actors/block-middleware.js";
 import { type Middleware, MiddlewareChain } from "../../src/actors/middleware.js";
 import { VirtioBlock } from "../../src/devices/virtio/block.js";
 import { KIB } from "../../src/units.js";
@@ -18,7 +18,8 @@ function started(...functions: Middleware<DriveRequest>[]) {
   const reports: string[] = [];
   const chain = new MiddlewareChain<DriveRequest>("drives", 1000, (where) => reports.push(where));
   for (const run of functions) chain.use(run);
-  const filtered = new FilteredDisk(disk, "data", memory, chain);
+  const patience = new Patience();
+  const filtered = new FilteredDisk(disk, "data", memory, chain, patience);
   const m = new VirtioMachine(
     memory,
     (host) => new VirtioBlock(host, { backend: filtered, cacheType: "Unsafe" }),
@@ -39,7 +40,7 @@ function started(...functions: Middleware<DriveRequest>[]) {
     ring.takeUsed();
     return memory.readU8(STATUS);
   };
-  return { m, memory, disk, reports, request };
+  return { m, memory, disk, reports, request, patience };
 }
 
 describe("FilteredDisk", () => {
@@ -103,6 +104,18 @@ describe("FilteredDisk", () => {
     vi.restoreAllMocks();
     expect(await request(IN, 0)).toBe(0);
     expect(seen).toEqual(["write", 512, 0, "read", 512, 0]);
+  });
+
+  it("waits for no function any more when its microVM ends", async () => {
+    const { m, memory, patience, request } = started(() => new Promise<void>(() => {}));
+    const first = request(IN, 0);
+    await turn();
+    patience.end();
+    expect(await first).toBe(1);
+    const second = request(IN, 1);
+    await m.device.quiesce();
+    expect(await second).toBe(1);
+    expect(memory.readU8(STATUS)).toBe(1);
   });
 
   it("ends a request whose function is never settled, and keeps its memory from it", async () => {

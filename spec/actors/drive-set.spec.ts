@@ -311,6 +311,19 @@ describe("DriveSet", () => {
       set.close();
     });
 
+    it("is quiet at the microVM's end although a function never answers", async () => {
+      const { set, machine, offerRead } = running(ioEngine);
+      set.middleware.use(() => new Promise<void>(() => {}));
+      await vi.waitUntil(() => {
+        offerRead(0, 0);
+        machine.kick();
+        return set.middleware.metrics.seen > 0;
+      });
+      set.abandon();
+      await machine.device.quiesce();
+      set.close();
+    });
+
     it("leaves no file open when the microVM ends meanwhile", async () => {
       const { set, machine, offerRead } = running(ioEngine);
       offerRead(0, 0);

@@ -87,6 +87,28 @@ class FilteredRequest implements DriveRequest {
   }
 }
 
+/** How long requests wait for their functions: for some time, and no more once their microVM ends. */
+export class Patience {
+  readonly #waits = new Set<() => void>();
+  #isOver = false;
+
+  /** Calls `giveUp` when it is over; the returned function ends the wait before. */
+  begin(giveUp: () => void): () => void {
+    const timer = setTimeout(giveUp, TIMEOUT_MS).unref();
+    this.#waits.add(giveUp);
+    if (this.#isOver) giveUp();
+    return () => {
+      this.#waits.delete(giveUp);
+      clearTimeout(timer);
+    };
+  }
+
+  end(): void {
+    this.#isOver = true;
+    for (const giveUp of this.#waits) giveUp();
+  }
+}
+
 /** See the file's header. Thread: the device host's. */
 export class FilteredDisk implements DiskBackend {
   readonly sizeBytes: number;
@@ -103,6 +125,7 @@ export class FilteredDisk implements DiskBackend {
   readonly #chain: MiddlewareChain<DriveRequest>;
   readonly #waiting = new Map<number, (result: number) => void>();
   #started: (() => void)[] = [];
+  readonly #patience: Patience;
 
   /** @param real - whose completions this takes over with its first request */
   constructor(
@@ -110,7 +133,9 @@ export class FilteredDisk implements DiskBackend {
     drive: string,
     memory: GuestMemory,
     chain: MiddlewareChain<DriveRequest>,
+    patience = new Patience(),
   ) {
+    this.#patience = patience;
     this.#real = real;
     this.#drive = drive;
     this.#memory = memory;
@@ -168,12 +193,12 @@ export class FilteredDisk implements DiskBackend {
       real = this.#ask(tag, request);
       return real;
     });
-    let timer: NodeJS.Timeout | undefined;
+    let settled: () => void = () => {};
     const timeout = new Promise<"late">((resolve) => {
-      timer = setTimeout(resolve, TIMEOUT_MS, "late").unref();
+      settled = this.#patience.begin(() => resolve("late"));
     });
     const fate = await Promise.race([sent, timeout]);
-    clearTimeout(timer);
+    settled();
     isLate = true;
     request.close();
     const isDone = fate === "passed" || fate === "kept";

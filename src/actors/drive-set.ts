@@ -12,7 +12,7 @@ import { EstaloError, hostError } from "../errors.js";
 import { type DiskFile, openDiskFile } from "./backends/disk-file.js";
 import { LibuvDisk } from "./backends/libuv-disk.js";
 import { UringDisk } from "./backends/uring-disk.js";
-import { type DriveRequest, FilteredDisk } from "./block-middleware.js";
+import { type DriveRequest, FilteredDisk, Patience } from "./block-middleware.js";
 import type { CheckedDrive } from "./config.js";
 import { checkRateLimiter } from "./config-rate-limiter.js";
 import type { VirtioDeviceRequest } from "./device-board.js";
@@ -21,7 +21,7 @@ import { GivenFiles } from "./given-files.js";
 import { MiddlewareChain, type MiddlewareReporter } from "./middleware.js";
 import { nowUs, RateLimit } from "./rate-limits.js";
 
-type OwnedBackend = DiskBackend & { close(): void };
+type OwnedBackend = DiskBackend & { abandon(): void; close(): void };
 
 interface Drive {
   config: CheckedDrive;
@@ -38,6 +38,7 @@ export class DriveSet implements DeviceFamily {
   /** In the way of every drive's requests. */
   readonly middleware: MiddlewareChain<DriveRequest>;
   readonly #drives: Drive[] = [];
+  readonly #patience = new Patience();
   #surroundings: DeviceSurroundings | undefined;
   #closed = false;
 
@@ -148,6 +149,12 @@ export class DriveSet implements DeviceFamily {
     return new Map(this.#drives.map(({ config, limit }) => [config.id, limit]));
   }
 
+  /** The microVM ends: its requests need not be carried out any more, and what is long is cut short. */
+  abandon(): void {
+    this.#patience.end();
+    for (const { backend } of this.#drives) backend?.abandon();
+  }
+
   /** Closes every backend and file; nothing may be in flight. Metrics stay. Idempotent. */
   close(): void {
     this.#closed = true;
@@ -165,7 +172,7 @@ export class DriveSet implements DeviceFamily {
   #route({ config }: Drive, backend: OwnedBackend): DiskBackend {
     const memory = this.#surroundings?.memory;
     if (!this.middleware.isUsed || memory === undefined) return backend;
-    return new FilteredDisk(backend, config.id, memory, this.middleware);
+    return new FilteredDisk(backend, config.id, memory, this.middleware, this.#patience);
   }
 
   /** Puts functions before every drive, or takes them away; what is in flight ends as it began. */

@@ -326,6 +326,7 @@ export class MicrovmSupervisor {
     // Those that are on their way into the guest turn back.
     this.#vcpus.kick();
     this.#board.abandon();
+    this.devices.drives.abandon();
     this.#setState("stopping");
     void this.#tearDown(reason, error);
   }

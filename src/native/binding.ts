@@ -124,6 +124,8 @@ export interface NativeIoUring {
   submit(words: number): number;
   /** Fills (tag, result) pairs; returns how many. */
   reap(): number;
+  /** Nobody waits for the results any more: a long one that is not whole yet fails with ECANCELED. */
+  abandon(): void;
   close(): void;
 }
 

@@ -10,10 +10,10 @@ constexpr size_t kCommandWords = 7;
 }
 
 Napi::Function IoUring::Define(Napi::Env env) {
-  return DefineClass(env, "IoUring",
-                     {InstanceMethod<&IoUring::Submit>("submit"),
-                      InstanceMethod<&IoUring::Reap>("reap"),
-                      InstanceMethod<&IoUring::Close>("close")});
+  return DefineClass(
+      env, "IoUring",
+      {InstanceMethod<&IoUring::Submit>("submit"), InstanceMethod<&IoUring::Reap>("reap"),
+       InstanceMethod<&IoUring::Abandon>("abandon"), InstanceMethod<&IoUring::Close>("close")});
 }
 
 IoUring::IoUring(const Napi::CallbackInfo& info) : Napi::ObjectWrap<IoUring>(info) {
@@ -31,6 +31,10 @@ IoUring::IoUring(const Napi::CallbackInfo& info) : Napi::ObjectWrap<IoUring>(inf
 
 IoUring::~IoUring() {
   if (ring_ != nullptr) estalo_uring_destroy(ring_);
+}
+
+void IoUring::Abandon(const Napi::CallbackInfo&) {
+  if (ring_ != nullptr) estalo_uring_abandon(ring_);
 }
 
 void IoUring::Close(const Napi::CallbackInfo&) {

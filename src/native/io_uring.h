@@ -21,8 +21,8 @@ namespace estalo {
 
 /*
  * new IoUring(mapping, depth, eventFd, commands: Float64Array, completions: Int32Array):
- * submit(words): requests that wait for the next submit; reap(): pairs filled; close(). Thread: the
- * device host's.
+ * submit(words): requests that wait for the next submit; reap(): pairs filled; abandon(); close().
+ * Thread: the device host's.
  */
 class IoUring : public Napi::ObjectWrap<IoUring> {
 public:
@@ -33,6 +33,7 @@ public:
 private:
   Napi::Value Submit(const Napi::CallbackInfo& info);
   Napi::Value Reap(const Napi::CallbackInfo& info);
+  void Abandon(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
   /* Prepares the request at `words`; the words it took, or 0 (thrown). */
   size_t Prepare(Napi::Env env, const double* words, size_t available);

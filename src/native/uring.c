@@ -9,9 +9,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* More than this is copied by a thread of the kernel's, even where the page cache holds it: else it
- * would be before io_uring_enter returns. */
-#define INLINE_BYTES_MAX (4u << 20)
+/* A request of more than this is long: a thread of the kernel's copies it, even where the page
+ * cache holds it, since else it would be copied before io_uring_enter returns. */
+#define LONG_BYTES (4u << 20)
 
 /* One request in flight: what is left of it, so that a short transfer can be continued. */
 struct slot {
@@ -32,6 +32,7 @@ struct estalo_uring {
   int event_fd;
   uint32_t depth;
   uint32_t prepared;
+  uint8_t abandoned;
   uint8_t* rings; /* submission and completion ring, one mapping (IORING_FEAT_SINGLE_MMAP) */
   size_t rings_bytes;
   struct io_uring_sqe* entries;
@@ -124,7 +125,7 @@ static void fill_entry(struct estalo_uring* ring, uint32_t tag) {
     entry->addr = (uint64_t)(uintptr_t)&slot->segments[slot->first];
     entry->len = slot->count - slot->first;
     entry->off = slot->offset_bytes;
-    if (slot->left_bytes > INLINE_BYTES_MAX) entry->flags = IOSQE_ASYNC;
+    if (slot->left_bytes > LONG_BYTES) entry->flags = IOSQE_ASYNC;
     break;
   case ESTALO_URING_FSYNC:
     entry->opcode = IORING_OP_FSYNC;
@@ -207,6 +208,10 @@ static int advance(struct slot* slot, uint64_t done) {
   return slot->left_bytes > 0;
 }
 
+void estalo_uring_abandon(struct estalo_uring* ring) {
+  ring->abandoned = 1;
+}
+
 int estalo_uring_reap(struct estalo_uring* ring, int32_t* pairs, uint32_t max) {
   uint32_t head = *ring->cq_head;
   uint32_t tail = __atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE);
@@ -224,8 +229,11 @@ int estalo_uring_reap(struct estalo_uring* ring, int32_t* pairs, uint32_t max) {
       if (result == 0 && slot->left_bytes > 0) {
         result = -EIO; /* the file ends here: it shrank below the capacity its driver was told */
       } else if (advance(slot, (uint64_t)result)) {
-        fill_entry(ring, tag);
-        continue;
+        if (!ring->abandoned || slot->left_bytes <= LONG_BYTES) {
+          fill_entry(ring, tag);
+          continue;
+        }
+        result = -ECANCELED;
       }
     }
     slot->busy = 0;

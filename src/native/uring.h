@@ -52,6 +52,9 @@ int estalo_uring_prepare(struct estalo_uring* ring, const struct estalo_uring_re
  * wait for the next submit, or -errno. Reap after it: what was done at once is not announced.
  */
 int estalo_uring_submit(struct estalo_uring* ring);
+/* Nobody waits for the results any more: a long transfer that is not whole is not continued, and
+ * fails. */
+void estalo_uring_abandon(struct estalo_uring* ring);
 /* Fills up to `max` (tag, result) pairs, result 0 or -errno, and returns how many. No system call.
  */
 int estalo_uring_reap(struct estalo_uring* ring, int32_t* pairs, uint32_t max);

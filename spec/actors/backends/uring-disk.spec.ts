@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { statSync, writeFileSync } from "node:fs";
+import { statSync, truncateSync, writeFileSync } from "node:fs";
 import { constants as os } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -11,7 +11,7 @@ import {
   DISK_WRITE,
   DISK_WRITE_ZEROES,
 } from "../../../src/devices/backend.js";
-import { KIB, MIB } from "../../../src/units.js";
+import { GIB, KIB, MIB } from "../../../src/units.js";
 import { DiskBench, describeDisk, pattern } from "../../support/disk-bench.js";
 import { smallFileSystem } from "../../support/small-file-system.js";
 import { runAlone } from "../../support/threads.js";
@@ -161,6 +161,16 @@ describe.skipIf(uringMissing())("with io_uring (needs a kernel that allows it)",
       expect(await disk.transfer(DISK_WRITE, 0, [[0, 1 * MIB]])).toBe(-os.errno.ENOSPC);
       expect(await disk.transfer(DISK_READ, 0, [[0x3000, 512]])).toBe(0);
       expect(disk.memory.readU8(0x3000)).toBe(1);
+    });
+
+    it("ends a long request with the part that is under way when nobody waits for it", async () => {
+      truncateSync(disk.path, 3 * GIB);
+      const segments = Array.from({ length: 48 }, () => [0, 64 * MIB] as const);
+      const long = disk.enqueue(DISK_READ, 0, 3 * GIB, segments);
+      const short = disk.enqueue(DISK_READ, 0, 512, [[0, 512]]);
+      disk.backend.submit();
+      (disk.backend as UringDisk).abandon();
+      expect(await Promise.all([long, short])).toEqual([-os.errno.ECANCELED, 0]);
     });
 
     it("writes zeroes by a hole where the file system cannot zero a range", async () => {

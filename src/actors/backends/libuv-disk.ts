@@ -13,10 +13,13 @@ import {
   type DiskOperation,
 } from "../../devices/backend.js";
 import type { GuestMemory } from "../../native/guest-memory.js";
+import { MIB } from "../../units.js";
 import type { DiskFile } from "./disk-file.js";
 
 /** More would only wait in the pool, which has four threads. */
 const DEPTH = 32;
+/** A request of more than this is long. */
+const LONG_BYTES = 4 * MIB;
 
 /** See the file's header. Thread: the device host's. */
 export class LibuvDisk implements DiskBackend {
@@ -30,6 +33,7 @@ export class LibuvDisk implements DiskBackend {
 
   readonly #file: DiskFile;
   readonly #memory: GuestMemory;
+  #isAbandoned = false;
 
   /** Takes over `file`, and closes it. */
   constructor(file: DiskFile, memory: GuestMemory) {
@@ -64,6 +68,11 @@ export class LibuvDisk implements DiskBackend {
   /** Every request went to the pool already. */
   submit(): void {}
 
+  /** Nobody waits for the results any more: a long request ends with the part that is under way. */
+  abandon(): void {
+    this.#isAbandoned = true;
+  }
+
   /** Closes the file. Nothing may be in flight. */
   close(): void {
     closeSync(this.#file.fd);
@@ -81,6 +90,8 @@ export class LibuvDisk implements DiskBackend {
       if (rest.length === 0) return this.#finish(tag, null);
       // Nothing transferred and more wanted: the file ends here.
       if (done === 0) return this.#answer(tag, -os.errno.EIO);
+      if (this.#isAbandoned && bytesOf(rest) > LONG_BYTES)
+        return this.#answer(tag, -os.errno.ECANCELED);
       this.#transfer(tag, call, offsetBytes + done, rest);
     });
   }
@@ -93,6 +104,10 @@ export class LibuvDisk implements DiskBackend {
     this.onComplete?.(tag, result);
     this.onBatchEnd?.();
   }
+}
+
+function bytesOf(views: readonly Uint8Array[]): number {
+  return views.reduce((sum, { length }) => sum + length, 0);
 }
 
 /** What is left of `views` after `done` bytes. */

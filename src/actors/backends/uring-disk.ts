@@ -132,6 +132,11 @@ export class UringDisk implements DiskBackend {
     this.#reap();
   }
 
+  /** Nobody waits for the results any more: a long request ends with the part that is under way. */
+  abandon(): void {
+    this.#ring.abandon();
+  }
+
   /** Closes ring and file. Nothing may be in flight. */
   close(): void {
     clearTimeout(this.#offerAgain);
