@@ -118,6 +118,17 @@ describe("FilteredDisk", () => {
     expect(memory.readU8(STATUS)).toBe(1);
   });
 
+  it("tells the guest of the disk's error, and nobody else, when a function does not wait for it", async () => {
+    const unhandled = vi.fn();
+    process.on("unhandledRejection", unhandled);
+    onTestFinished(() => void process.off("unhandledRejection", unhandled));
+    const { disk, request } = started((_item, next) => void next());
+    disk.failures.push(-28);
+    expect(await request(OUT, 1)).toBe(1);
+    expect(await request(OUT, 1)).toBe(0);
+    expect(unhandled).not.toHaveBeenCalled();
+  });
+
   it("ends a request whose function is never settled, and keeps its memory from it", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     let late: DriveRequest | undefined;

@@ -5,8 +5,9 @@
  *     item ─▶ first(item, next) ─▶ next() ─▶ second(item, next) ─▶ next() ─▶ where it was going
  *
  * Those that are installed when an item comes are asked in the order in which they were installed. One that
- * does not call `next` keeps the item; one that throws or rejects is reported, at most once a second. As many
- * items as `heldMax` may be on their way at once.
+ * does not call `next` keeps the item; one that throws or rejects is reported, at most once a second. One that
+ * does not wait for `next` hears nothing of what fails behind it, and the item is done when all are. As many items
+ * as `heldMax` may be on their way at once.
  */
 import { EstaloError, toEstaloError } from "../errors.js";
 
@@ -97,16 +98,19 @@ export class MiddlewareChain<Item> {
     }
     const all = functions;
     let hasPassed = false;
+    const behind: Promise<void>[] = [];
+    // Whoever waits for it hears of its failure; where nobody does, the process must not.
+    const unheard = (rest: Promise<void>) => {
+      behind.push(rest.catch(() => {}));
+      return rest;
+    };
     const pass = async (index: number): Promise<void> => {
       if (index < all.length) {
         let isCalled = false;
         const next = () => {
           const isSecond = isCalled;
           isCalled = true;
-          const passing = isSecond ? this.#refuseSecond() : pass(index + 1);
-          // A function need not wait for it: what fails behind has its own way to tell.
-          passing.catch(() => {});
-          return passing;
+          return unheard(isSecond ? this.#refuseSecond() : pass(index + 1));
         };
         await all[index].run(item, next);
         return;
@@ -117,6 +121,7 @@ export class MiddlewareChain<Item> {
     this.#held++;
     try {
       await pass(0);
+      for (const rest of behind) await rest;
     } catch (error) {
       this.metrics.failed++;
       this.#failed(toEstaloError(error));
