@@ -104,7 +104,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   ],
   "node:child_process": [
     /^src\/cli\//,
-    /^src\/actors\/backends\/passt\.ts$/,
+    /^src\/actors\/backends\/passt(-program)?\.ts$/,
     /^src\/isolation\/jailed-cell\.ts$/,
   ],
   "node:net": [

@@ -10,7 +10,7 @@
 import { closeSync } from "node:fs";
 import { type BootFile, type BootFileKind, openBootFile } from "../boot/boot-file.js";
 import { openDiskFile } from "./backends/disk-file.js";
-import { startPasst } from "./backends/passt.js";
+import { startPasst } from "./backends/passt-program.js";
 import { openPmemFile } from "./backends/pmem-file.js";
 import { openTap } from "./backends/tap.js";
 import type { CheckedConfig } from "./config.js";

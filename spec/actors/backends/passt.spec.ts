@@ -4,57 +4,19 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { chmodSync, existsSync, readdirSync, readFileSync } from "node:fs";
-import { afterAll, afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
-import { PasstBackend, startPasst } from "../../../src/actors/backends/passt.js";
+import { existsSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { PasstBackend } from "../../../src/actors/backends/passt.js";
 import type { FrameSegments } from "../../../src/devices/backend.js";
 import { HEADER_BYTES } from "../../../src/devices/virtio/net.regs.js";
 import { createMemory } from "../../support/fake-memory.js";
-import { Scratch } from "../../support/tiny-guest.js";
+import { calls, ECHO, program } from "../../support/played-passt.js";
 
 // As it is, but for what a spec has it do once.
 vi.mock("node:child_process", async (original) => {
   const actual = await original<typeof import("node:child_process")>();
   return { ...actual, spawn: vi.fn(actual.spawn) };
 });
-
-const scratch = new Scratch();
-afterAll(() => scratch[Symbol.dispose]());
-
-/** A program with passt's socket, that notes how it was called. */
-function program(name: string, code: string): string {
-  const calls = JSON.stringify(`${scratch.path}/${name}.calls`);
-  const path = scratch.file(
-    name,
-    `#!${process.execPath}
-require("node:fs").appendFileSync(${calls}, JSON.stringify(process.argv.slice(2)) + "\\n");
-${code}`,
-  );
-  chmodSync(path, 0o755);
-  return path;
-}
-
-const ECHO = `
-  const socket = new (require("node:net").Socket)({ fd: 3 });
-  socket.setNoDelay?.(true);
-  socket.on("data", async (bytes) => {
-    for (let at = 0; at < bytes.length; at += 7) {
-      socket.write(bytes.subarray(at, at + 7));
-      await new Promise(setImmediate);
-    }
-  });
-  socket.on("end", () => process.exit(0));
-`;
-
-const calls = (name: string) => {
-  const path = `${scratch.path}/${name}.calls`;
-  return existsSync(path)
-    ? readFileSync(path, "utf8")
-        .trim()
-        .split("\n")
-        .map((l) => JSON.parse(l))
-    : [];
-};
 
 function chains(...all: (readonly (readonly [number, number])[])[]): FrameSegments {
   let end = 0;
@@ -90,7 +52,7 @@ describe("PasstBackend", () => {
 
   it("says what to do when the program is missing", () => {
     const network = { forwards: [], hostLoopback: false };
-    expect(() => new PasstBackend(network, { program: `${scratch.path}/nothing` })).toThrow(
+    expect(() => new PasstBackend(network, { program: "/nowhere/passt" })).toThrow(
       expect.objectContaining({
         code: "ERR_ESTALO_PASST",
         hint: expect.stringContaining("apt-get install passt"),
@@ -246,51 +208,5 @@ describe("PasstBackend", () => {
       return;
     }
     expect(Buffer.from(answer as Uint8Array).toString("hex")).toContain("0a000202060000000007");
-  });
-});
-
-describe("startPasst", () => {
-  const network = { forwards: [], hostLoopback: false };
-  // As passt does: it answers when it is ready, and a child of its own goes on.
-  const forking = (name: string) =>
-    program(
-      name,
-      `const { spawn } = require("node:child_process");
-      if (process.env.IS_CHILD) {${ECHO}} else {
-        const stdio = ["ignore", "ignore", "ignore", 3];
-        spawn(process.execPath, [__filename], { detached: true, stdio, env: { IS_CHILD: "1" } }).unref();
-        process.exit(0);
-      }`,
-    );
-
-  it("gives the socket of one that is ready, for a backend that only uses it", async () => {
-    const socket = startPasst(network, forking("ready"));
-    const errors: unknown[] = [];
-    const memory = createMemory();
-    const backend = new PasstBackend(network, { socket });
-    onTestFinished(() => backend.close());
-    backend.connect({ memory, onError: (error) => errors.push(error) });
-    const frame = Uint8Array.from({ length: HEADER_BYTES + 60 }, (_, index) =>
-      index < HEADER_BYTES ? 0 : index,
-    );
-    backend.sendBytes(frame);
-    let answer: Uint8Array | undefined;
-    await vi.waitUntil(
-      () => {
-        answer = backend.receiveBytes();
-        return answer !== undefined;
-      },
-      { timeout: 30_000 },
-    );
-    expect(answer).toEqual(frame);
-    expect(errors).toEqual([]);
-    expect(() => backend.setForwards([])).toThrow(/forwards stay as they are/);
-  });
-
-  it("says what one that cannot be ready said, and leaves no descriptor", () => {
-    const before = readdirSync("/proc/self/fd").length;
-    const sad = program("sad", 'console.error("Failed to bind port"); process.exit(1)');
-    expect(() => startPasst(network, sad)).toThrow(/status 1: Failed to bind port/);
-    expect(readdirSync("/proc/self/fd")).toHaveLength(before);
   });
 });

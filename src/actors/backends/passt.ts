@@ -5,18 +5,24 @@
  * passt is our child and ends with the socket, so it outlives neither the microVM nor us. Its ports are fixed
  * when it starts: other forwards need another one, and connections through the old one are lost.
  */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { accessSync, closeSync, constants } from "node:fs";
+import { type ChildProcess, spawn } from "node:child_process";
 import { Socket } from "node:net";
-import { delimiter, join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { FrameSegments, NetBackend } from "../../devices/backend.js";
 import { FRAME_BYTES_MAX, HEADER_BYTES } from "../../devices/virtio/net.regs.js";
-import { EstaloError, hostError } from "../../errors.js";
-import { native } from "../../native/binding.js";
+import { EstaloError } from "../../errors.js";
 import type { GuestMemory } from "../../native/guest-memory.js";
 import type { CheckedUserNetwork, PortForward } from "../config-net.js";
 import type { DeviceSurroundings } from "../device-family.js";
+import {
+  findProgram,
+  kill,
+  passtError,
+  passtWords,
+  SAID_CHARACTERS,
+  SOCKET_FD,
+  startError,
+} from "./passt-program.js";
 
 const LENGTH_BYTES = 4;
 /** Bytes on their way to passt from which on the guest has to wait. */
@@ -26,18 +32,6 @@ const WAITING_MAX = 256;
 const WAITING_RESUME = 64;
 /** One that ended is started again after this. */
 const RESTART_MS = 1000;
-/** Of what it says, the end is kept. */
-const SAID_CHARACTERS = 500;
-
-/** passt's socket is the child's first descriptor after its standard streams. */
-const SOCKET_FD = 3;
-/** It is ready within this, or has failed. */
-const START_MS = 10_000;
-/** What the guest is and sees; the same for every microVM, as each has its own passt. */
-const ADDRESS_WORDS = [
-  ...["--ipv4-only", "--address", "10.0.2.15", "--netmask", "24", "--gateway", "10.0.2.2"],
-  ...["--mac-addr", "02:00:0a:00:02:02"],
-];
 
 /** Where passt comes from. */
 export interface PasstOptions {
@@ -311,87 +305,10 @@ function withLength(frame: Uint8Array): Uint8Array {
   return message;
 }
 
-function passtWords(network: CheckedUserNetwork): string[] {
-  return ["--fd", String(SOCKET_FD), ...ADDRESS_WORDS, ...networkWords(network)];
-}
-
-/**
- * Starts passt for a process that may not do so itself; returns the descriptor of its socket, with whose last
- * copy it ends. Raises ERR_ESTALO_PASST.
- */
-export function startPasst(network: CheckedUserNetwork, program = "passt"): number {
-  const file = findProgram(program);
-  const [ours, its] = native().socketPair();
-  // It goes to the background when it is ready.
-  const { status, error, stderr } = spawnSync(file, ["--stderr", ...passtWords(network)], {
-    stdio: ["ignore", "ignore", "pipe", its],
-    encoding: "utf8",
-    timeout: START_MS,
-  });
-  closeSync(its);
-  if (status === 0) return ours;
-  closeSync(ours);
-  if (error !== undefined) throw startError(file, error);
-  throw passtError(file, status, stderr.slice(-SAID_CHARACTERS));
-}
-
 function fixedForwards(program: string): EstaloError {
   return new EstaloError(
     "ERR_ESTALO_PASST",
     `${program} was started before the jail: its forwards stay as they are`,
     { data: { operation: "change forwards", object: program } },
-  );
-}
-
-function networkWords({ forwards, hostLoopback }: CheckedUserNetwork): string[] {
-  const words = hostLoopback ? [] : ["--no-map-gw"];
-  for (const protocol of ["tcp", "udp"] as const) {
-    const own = forwards.filter((one) => (one.protocol ?? "tcp") === protocol);
-    const option = `--${protocol}-ports`;
-    if (own.length === 0) words.push(option, "none");
-    for (const { hostAddress = "127.0.0.1", hostPort, guestPort } of own) {
-      words.push(option, `${hostAddress}/${hostPort}:${guestPort}`);
-    }
-  }
-  return words;
-}
-
-function findProgram(program: string): string {
-  const folders = (process.env.PATH ?? "").split(delimiter);
-  const paths = program.includes("/") ? [program] : folders.map((one) => join(one, program));
-  const found = paths.find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-  if (found !== undefined) return found;
-  throw new EstaloError("ERR_ESTALO_PASST", `${program} is not installed`, {
-    data: { operation: "find", object: program },
-    hint: "on Debian: apt-get install passt",
-  });
-}
-
-/** One that could not be started has no process yet, and Node would signal process 0: all of our own group. */
-function kill(child: ChildProcess | undefined): void {
-  if (child?.pid !== undefined) child.kill("SIGKILL");
-}
-
-function startError(program: string, error: unknown): EstaloError {
-  return hostError("start", program, error, "ERR_ESTALO_PASST");
-}
-
-function passtError(program: string, status: number | null, said: string): EstaloError {
-  const why = said
-    .trim()
-    .split("\n")
-    .filter((line) => !line.startsWith("Failed to send"))
-    .at(-1);
-  return new EstaloError(
-    "ERR_ESTALO_PASST",
-    `${program} ended with ${status === null ? "a signal" : `status ${status}`}: ${why ?? ""}`,
-    { data: { operation: "run", object: program, status, said: said.trim() } },
   );
 }
