@@ -4,11 +4,12 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { existsSync } from "node:fs";
+import { closeSync, existsSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { PasstBackend } from "../../../src/actors/backends/passt.js";
 import type { FrameSegments } from "../../../src/devices/backend.js";
 import { HEADER_BYTES } from "../../../src/devices/virtio/net.regs.js";
+import { native } from "../../../src/native/binding.js";
 import { createMemory } from "../../support/fake-memory.js";
 import { calls, ECHO, program } from "../../support/played-passt.js";
 
@@ -183,6 +184,36 @@ describe("PasstBackend", () => {
     expect(after).toContain("--tcp-ports none --udp-ports 127.0.0.2/53:5");
     expect(before).toContain("--no-map-gw");
     expect(errors).toEqual([]);
+  });
+
+  /** Sends until there is no room: what plays passt reads nothing. */
+  function fill(ours: PasstBackend): void {
+    while (ours.sendBytes(frame(60_000, 1)));
+    expect(ours.sendErrors).toBe(0);
+  }
+
+  it("says that there is room when the one that took nothing is replaced", () => {
+    const ours = started(program("silent", "setInterval(() => {}, 1000)"));
+    fill(ours);
+    ours.onWritable = vi.fn(() => void ours.sendBytes(frame(60, 1)));
+    ours.setForwards([]);
+    expect(ours.onWritable).toHaveBeenCalledTimes(1);
+    expect(ours.sendErrors).toBe(1);
+  });
+
+  it("says that there is room when one that was started elsewhere takes nothing and ends", async () => {
+    const [socket, its] = native().socketPair();
+    backend = new PasstBackend({ forwards: [], hostLoopback: false }, { socket });
+    backend.connect({ memory, onError: (error) => errors.push(error) });
+    const ours = backend;
+    fill(ours);
+    const room = new Promise<void>((resolve) => {
+      ours.onWritable = resolve;
+    });
+    closeSync(its);
+    await room;
+    expect(ours.sendBytes(frame(60, 1))).toBe(true);
+    expect(ours.sendErrors).toBe(1);
   });
 
   const passt = (process.env.PATH ?? "").split(":").some((one) => existsSync(`${one}/passt`));

@@ -90,6 +90,8 @@ export class PasstBackend implements NetBackend {
     this.#network = { ...this.#network, forwards };
     if (this.#memory === undefined || this.#isClosed) return;
     this.#stop();
+    // What waited for room in the socket is lost: nobody tells of any there.
+    this.onWritable?.();
     this.#hasWorked = true;
     this.#startAgain();
   }
@@ -199,6 +201,10 @@ export class PasstBackend implements NetBackend {
       if (this.#socket === socket) this.#onBytes(bytes);
     });
     socket?.on("drain", () => this.onWritable?.());
+    // One that is handed over has no other end: what waits for room in it is lost.
+    socket?.on("close", () => {
+      if (this.#socket === socket) this.onWritable?.();
+    });
   }
 
   #stop(): void {
