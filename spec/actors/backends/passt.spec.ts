@@ -3,9 +3,10 @@
  * against passt.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { EventEmitter } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { closeSync, existsSync } from "node:fs";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { PasstBackend } from "../../../src/actors/backends/passt.js";
 import type { FrameSegments } from "../../../src/devices/backend.js";
 import { HEADER_BYTES } from "../../../src/devices/virtio/net.regs.js";
@@ -35,6 +36,21 @@ const frame = (bytes: number, seed: number) => {
   const whole = Uint8Array.from({ length: bytes }, (_, index) => (index * 3 + seed) % 256);
   return whole.fill(0, 0, HEADER_BYTES);
 };
+
+/** A port of the host's that nobody listens at. */
+async function sparePort(): Promise<number> {
+  const spare = createServer().listen(0, "127.0.0.1");
+  await once(spare, "listening");
+  const { port } = spare.address() as AddressInfo;
+  await new Promise((resolve) => spare.close(resolve));
+  return port;
+}
+
+async function connected(port: number): Promise<Socket> {
+  const socket = connect(port, "127.0.0.1");
+  await once(socket, "connect");
+  return socket;
+}
 
 describe("PasstBackend", () => {
   const memory = createMemory();
@@ -186,6 +202,20 @@ describe("PasstBackend", () => {
     expect(errors).toEqual([]);
   });
 
+  it("tells the one that is started anew where the guest is, which may say nothing for long", async () => {
+    const ours = started(program("anew", ECHO));
+    const whole = frame(60, 1);
+    ours.sendBytes(whole);
+    await vi.waitUntil(() => ours.receiveBytes() !== undefined, { timeout: 30_000 });
+    ours.setForwards([]);
+    const asked = await vi.waitUntil(() => ours.receiveBytes(), { timeout: 30_000 });
+    const mac = Buffer.from(whole.subarray(HEADER_BYTES + 6, HEADER_BYTES + 12)).toString("hex");
+    // ARP: who has 10.0.2.2, tell 10.0.2.15.
+    expect(Buffer.from(asked.subarray(HEADER_BYTES)).toString("hex")).toBe(
+      `ffffffffffff${mac}08060001080006040001${mac}0a00020f0000000000000a000202`,
+    );
+  });
+
   /** Sends until there is no room: what plays passt reads nothing. */
   function fill(ours: PasstBackend): void {
     while (ours.sendBytes(frame(60_000, 1)));
@@ -239,5 +269,19 @@ describe("PasstBackend", () => {
       return;
     }
     expect(Buffer.from(answer as Uint8Array).toString("hex")).toContain("0a000202060000000007");
+    // Another one knows where its forwards lead, without a word of the guest's own.
+    const hostPort = await sparePort();
+    ours.setForwards([{ hostPort, guestPort: 80 }]);
+    const caller = await vi.waitFor(() => connected(hostPort), { timeout: 30_000 });
+    onTestFinished(() => void caller.destroy());
+    const IPV4 = "0800";
+    const call = await vi.waitUntil(
+      () => {
+        const hex = Buffer.from(ours.receiveBytes()?.subarray(HEADER_BYTES) ?? []).toString("hex");
+        return hex.slice(24, 28) === IPV4 && hex;
+      },
+      { timeout: 30_000, interval: 5 },
+    );
+    expect(call.slice(0, 12)).toBe("060000000007");
   });
 });

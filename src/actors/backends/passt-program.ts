@@ -14,11 +14,25 @@ export const SAID_CHARACTERS = 500;
 export const SOCKET_FD = 3;
 /** It is ready within this, or has failed. */
 const START_MS = 10_000;
+const GUEST = [10, 0, 2, 15];
+const GATEWAY = [10, 0, 2, 2];
 /** What the guest is and sees; the same for every microVM, as each has its own passt. */
 const ADDRESS_WORDS = [
-  ...["--ipv4-only", "--address", "10.0.2.15", "--netmask", "24", "--gateway", "10.0.2.2"],
+  ...["--ipv4-only", "--address", GUEST.join("."), "--netmask", "24"],
+  ...["--gateway", GATEWAY.join(".")],
   ...["--mac-addr", "02:00:0a:00:02:02"],
 ];
+
+/** Ethernet's header to all, of ARP; ARP's own for a question about an IPv4 address (RFC 826). */
+const TO_ALL = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+const ARP_TYPE = [0x08, 0x06];
+const ARP_QUESTION = [0x00, 0x01, 0x08, 0x00, 0x06, 0x04, 0x00, 0x01];
+
+/** The frame with which the guest at this Ethernet address asks for its gateway's, which passt answers. */
+export function gatewayQuestion(mac: Uint8Array): Uint8Array {
+  const question = [...ARP_QUESTION, ...mac, ...GUEST, 0, 0, 0, 0, 0, 0, ...GATEWAY];
+  return Uint8Array.from([...TO_ALL, ...mac, ...ARP_TYPE, ...question]);
+}
 
 /** What every passt is started with. */
 export function passtWords(network: CheckedUserNetwork): string[] {

@@ -9,13 +9,19 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { FrameSegments, NetBackend } from "../../devices/backend.js";
-import { FRAME_BYTES_MAX, HEADER_BYTES } from "../../devices/virtio/net.regs.js";
+import {
+  ETHERNET_SOURCE_OFFSET,
+  FRAME_BYTES_MAX,
+  HEADER_BYTES,
+  MAC_BYTES,
+} from "../../devices/virtio/net.regs.js";
 import { EstaloError } from "../../errors.js";
 import type { GuestMemory } from "../../native/guest-memory.js";
 import type { CheckedUserNetwork, PortForward } from "../config-net.js";
 import type { DeviceSurroundings } from "../device-family.js";
 import {
   findProgram,
+  gatewayQuestion,
   kill,
   passtError,
   passtWords,
@@ -62,6 +68,8 @@ export class PasstBackend implements NetBackend {
   /** What came and is no whole frame yet, and whole frames. */
   #partial: Uint8Array = new Uint8Array(0);
   readonly #waiting: Uint8Array[] = [];
+  /** The guest's Ethernet address: that of its last frame. */
+  readonly #guestMac = new Uint8Array(MAC_BYTES);
 
   /**
    * Looks for the program (in PATH, unless it is a path); raises ERR_ESTALO_PASST when there is none. With
@@ -107,7 +115,7 @@ export class PasstBackend implements NetBackend {
       const socket = this.#writable();
       if (socket === "full") break;
       if (socket === undefined) this.sendErrors++;
-      else socket.write(this.#gather(frames, frame));
+      else this.#write(socket, this.#gather(frames, frame));
     }
     return frame - first;
   }
@@ -141,7 +149,7 @@ export class PasstBackend implements NetBackend {
     const socket = this.#writable();
     if (socket === "full") return false;
     if (socket === undefined) this.sendErrors++;
-    else socket.write(withLength(frame.subarray(HEADER_BYTES)));
+    else this.#write(socket, withLength(frame.subarray(HEADER_BYTES)));
     return true;
   }
 
@@ -178,10 +186,14 @@ export class PasstBackend implements NetBackend {
     }
   }
 
-  /** Starts one in the place of one before: what the host cannot do now it may be able to do later. */
+  /**
+   * Starts one in the place of one before: what the host cannot do now it may be able to do later. It learns
+   * the guest's Ethernet address from a frame, which a guest that only waits for connections would not send.
+   */
   #startAgain(): void {
     try {
       this.#start();
+      this.#socket?.write(withLength(gatewayQuestion(this.#guestMac)));
     } catch {
       this.#startLater();
     }
@@ -235,6 +247,14 @@ export class PasstBackend implements NetBackend {
     const socket = this.#socket;
     if (socket === undefined || !socket.writable) return undefined;
     return socket.writableLength >= SENDING_BYTES_MAX ? "full" : socket;
+  }
+
+  #write(socket: Duplex, message: Uint8Array): void {
+    const source = LENGTH_BYTES + ETHERNET_SOURCE_OFFSET;
+    if (message.length >= source + MAC_BYTES) {
+      for (let byte = 0; byte < MAC_BYTES; byte++) this.#guestMac[byte] = message[source + byte];
+    }
+    socket.write(message);
   }
 
   /** The frame in one piece with its length in the place of its header. */
