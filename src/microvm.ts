@@ -243,10 +243,11 @@ export class MicroVm implements AsyncDisposable {
 
   /**
    * Changes the limits of a network interface, plugs its cable in or out, replaces a user network's forwards.
-   * Raises ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID.
+   * Raises ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID. Done at once, but for forwards: fulfilled
+   * when passt has them, rejects with ERR_ESTALO_PASST when it cannot (a port is taken), and nothing is changed then.
    */
-  updateNetworkInterface(id: string, change: NetworkInterfaceChange): void {
-    this.#supervisor.devices.interfaces.update(id, change);
+  updateNetworkInterface(id: string, change: NetworkInterfaceChange): Promise<void> {
+    return this.#supervisor.devices.interfaces.update(id, change);
   }
 
   /**

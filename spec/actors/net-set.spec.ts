@@ -26,7 +26,7 @@ describe("NetSet", () => {
 describe("NetSet with a user's network", () => {
   const forwards = [{ hostPort: 8080, guestPort: 80 }];
 
-  it("has other forwards from now on, all of them checked before", () => {
+  it("has other forwards from now on, all of them checked before", async () => {
     const setForwards = vi.spyOn(PasstBackend.prototype, "setForwards");
     const set = new NetSet(checkInterfaces([{ user: {} }]));
     const events: string[] = [];
@@ -34,7 +34,7 @@ describe("NetSet with a user's network", () => {
       events$.subscribe(({ type }) => events.push(`${name} ${type}`));
     }
     const ops = { size: 5, refillTimeMs: 10 };
-    set.update("net0", { forwards, txRateLimiter: { ops } });
+    await set.update("net0", { forwards, txRateLimiter: { ops } });
     expect(setForwards).toHaveBeenCalledWith([
       { ...forwards[0], protocol: "tcp", hostAddress: "127.0.0.1" },
     ]);
@@ -45,6 +45,10 @@ describe("NetSet with a user's network", () => {
       );
     }
     expect([events.length, setForwards.mock.calls.length]).toEqual([1, 1]);
+    setForwards.mockRejectedValueOnce(new Error("a port is taken"));
+    const refused = set.update("net0", { forwards, rxRateLimiter: { ops } });
+    await expect(refused).rejects.toThrow("a port is taken");
+    expect(events).toHaveLength(1);
     set.close();
     setForwards.mockRestore();
   });
@@ -70,7 +74,7 @@ describe.skipIf(taps === undefined)("NetSet with taps (needs root)", () => {
 
   it("changes limits while it runs, and checks them", () => {
     const set = new NetSet(checkInterfaces([{ tap: first }]));
-    set.update("net0", { rxRateLimiter: { ops: { size: 5, refillTimeMs: 10 } } });
+    void set.update("net0", { rxRateLimiter: { ops: { size: 5, refillTimeMs: 10 } } });
     const rx = set.limits.get("interface net0 rx");
     expect(rx?.limiter.config.ops).toMatchObject({ size: 5 });
     expect(() => set.update("net0", { forwards: [] })).toThrow("a user's network");

@@ -75,8 +75,12 @@ export class NetSet implements DeviceFamily {
     }
   }
 
-  /** Changes limits or link of an interface; raises ERR_ESTALO_INTERFACE_UNKNOWN or ERR_ESTALO_CONFIG_INVALID. */
-  update(id: string, change: NetworkInterfaceChange): void {
+  /**
+   * Changes limits, link or forwards of an interface; raises ERR_ESTALO_INTERFACE_UNKNOWN or
+   * ERR_ESTALO_CONFIG_INVALID. Fulfilled when it is done: at once, but for forwards. Rejects with ERR_ESTALO_PASST,
+   * and changes nothing, when these cannot be had.
+   */
+  update(id: string, change: NetworkInterfaceChange): Promise<void> {
     const { rx, tx, device, backends } = this.find(id);
     onlyFields("change", change, ["rxRateLimiter", "txRateLimiter", "isLinkUp", "forwards"]);
     const [backend] = backends;
@@ -88,10 +92,19 @@ export class NetSet implements DeviceFamily {
       change.rxRateLimiter && checkRateLimiter("rxRateLimiter", change.rxRateLimiter);
     const txChange =
       change.txRateLimiter && checkRateLimiter("txRateLimiter", change.txRateLimiter);
-    if (rxChange !== undefined) rx.configure(rxChange);
-    if (txChange !== undefined) tx.configure(txChange);
-    if (forwards !== undefined) (backend as PasstBackend).setForwards(forwards);
-    if (change.isLinkUp !== undefined) device?.setLink(change.isLinkUp);
+    const apply = () => {
+      if (rxChange !== undefined) rx.configure(rxChange);
+      if (txChange !== undefined) tx.configure(txChange);
+      if (change.isLinkUp !== undefined) device?.setLink(change.isLinkUp);
+    };
+    if (forwards === undefined) {
+      apply();
+      return Promise.resolve();
+    }
+    const done = (backend as PasstBackend).setForwards(forwards).then(apply);
+    // Who does not wait for it is not ended by it.
+    done.catch(() => {});
+    return done;
   }
 
   /** The interface with this id, or ERR_ESTALO_INTERFACE_UNKNOWN. */

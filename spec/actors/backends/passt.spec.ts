@@ -161,17 +161,21 @@ describe("PasstBackend", () => {
   it("tries again when the host cannot start it anew, and ends no process then", async () => {
     const ours = started(program("later", ECHO));
     await vi.waitUntil(() => calls("later").length === 1, { timeout: 30_000 });
-    const child = childWithoutDescriptors();
+    const children: ChildProcess[] = [];
+    const none = () => children[children.push(childWithoutDescriptors()) - 1];
     vi.mocked(spawn)
-      .mockImplementationOnce(() => child)
-      .mockImplementationOnce(childWithoutDescriptors)
+      .mockImplementationOnce(none)
+      .mockImplementationOnce(none)
       .mockImplementationOnce(() => {
         throw Object.assign(new Error("spawn ENOMEM"), { code: "ENOMEM" });
       });
-    ours.setForwards([]);
-    ours.setForwards([]);
-    expect(child.kill).not.toHaveBeenCalled();
+    const changes = [ours.setForwards([]), ours.setForwards([])];
+    for (const change of changes) {
+      await expect(change).rejects.toMatchObject({ data: { operation: "start" } });
+    }
     await vi.waitUntil(() => calls("later").length === 2, { timeout: 30_000 });
+    expect(children).toHaveLength(2);
+    for (const child of children) expect(child.kill).not.toHaveBeenCalled();
     ours.sendBytes(frame(60, 1));
     await vi.waitUntil(() => ours.receiveBytes() !== undefined, { timeout: 30_000 });
     expect(errors).toEqual([]);
@@ -193,8 +197,10 @@ describe("PasstBackend", () => {
   it("gives it the forwards, others while it runs", async () => {
     const ours = started(program("forwards", ECHO), [{ hostPort: 8080, guestPort: 80 }]);
     await vi.waitUntil(() => calls("forwards").length === 1, { timeout: 30_000 });
-    ours.setForwards([{ protocol: "udp", hostAddress: "127.0.0.2", hostPort: 53, guestPort: 5 }]);
-    await vi.waitUntil(() => calls("forwards").length === 2, { timeout: 30_000 });
+    await ours.setForwards([
+      { protocol: "udp", hostAddress: "127.0.0.2", hostPort: 53, guestPort: 5 },
+    ]);
+    expect(calls("forwards")).toHaveLength(2);
     const [before, after] = calls("forwards").map((words: string[]) => words.join(" "));
     expect(before).toContain("--tcp-ports 127.0.0.1/8080:80 --udp-ports none");
     expect(after).toContain("--tcp-ports none --udp-ports 127.0.0.2/53:5");
@@ -202,12 +208,53 @@ describe("PasstBackend", () => {
     expect(errors).toEqual([]);
   });
 
+  it("has the forwards before again when it cannot have others, and says why", async () => {
+    const isTaken = `if (process.argv.join().includes("/81:")) {
+      console.error("port 81 is taken");
+      process.exit(1);
+    }`;
+    const ours = started(program("taken", isTaken + ECHO), [{ hostPort: 80, guestPort: 80 }]);
+    await vi.waitUntil(() => calls("taken").length === 1, { timeout: 30_000 });
+    const change = ours.setForwards([{ hostPort: 81, guestPort: 80 }]);
+    await expect(change).rejects.toMatchObject({
+      code: "ERR_ESTALO_PASST",
+      message: expect.stringContaining("port 81 is taken"),
+    });
+    await vi.waitUntil(() => calls("taken").length === 3, { timeout: 30_000 });
+    expect(calls("taken")[2]).toEqual(calls("taken")[0]);
+    await ours.setForwards([{ hostPort: 82, guestPort: 80 }]);
+    expect(calls("taken")[3].join(" ")).toContain("127.0.0.1/82:80");
+    expect(errors).toEqual([]);
+  });
+
+  it("starts another one when the ports of the one before are free", async () => {
+    const listens = `
+      const [, address, port] = /([0-9.]+).([0-9]+):80/.exec(process.argv.join(" "));
+      require("node:net").createServer().listen(Number(port), address);`;
+    const forward = { hostPort: await sparePort(), guestPort: 80 };
+    const ours = started(program("listens", listens + ECHO), [forward]);
+    await vi.waitFor(async () => (await connected(forward.hostPort)).destroy(), {
+      timeout: 30_000,
+    });
+    for (let change = 0; change < 3; change++) await ours.setForwards([forward]);
+    expect(calls("listens")).toHaveLength(4);
+  });
+
+  it("gives up what was asked for when others are, and at the end", async () => {
+    const ours = started(program("asked", "setInterval(() => {}, 1000)"));
+    const changes = [ours.setForwards([]), ours.setForwards([])];
+    ours.close();
+    for (const change of changes) {
+      await expect(change).rejects.toMatchObject({ code: "ERR_ESTALO_PASST" });
+    }
+  });
+
   it("tells the one that is started anew where the guest is, which may say nothing for long", async () => {
     const ours = started(program("anew", ECHO));
     const whole = frame(60, 1);
     ours.sendBytes(whole);
     await vi.waitUntil(() => ours.receiveBytes() !== undefined, { timeout: 30_000 });
-    ours.setForwards([]);
+    await ours.setForwards([]);
     const asked = await vi.waitUntil(() => ours.receiveBytes(), { timeout: 30_000 });
     const mac = Buffer.from(whole.subarray(HEADER_BYTES + 6, HEADER_BYTES + 12)).toString("hex");
     // ARP: who has 10.0.2.2, tell 10.0.2.15.
@@ -226,7 +273,7 @@ describe("PasstBackend", () => {
     const ours = started(program("silent", "setInterval(() => {}, 1000)"));
     fill(ours);
     ours.onWritable = vi.fn(() => void ours.sendBytes(frame(60, 1)));
-    ours.setForwards([]);
+    void ours.setForwards([]);
     expect(ours.onWritable).toHaveBeenCalledTimes(1);
     expect(ours.sendErrors).toBe(1);
   });
@@ -271,8 +318,8 @@ describe("PasstBackend", () => {
     expect(Buffer.from(answer as Uint8Array).toString("hex")).toContain("0a000202060000000007");
     // Another one knows where its forwards lead, without a word of the guest's own.
     const hostPort = await sparePort();
-    ours.setForwards([{ hostPort, guestPort: 80 }]);
-    const caller = await vi.waitFor(() => connected(hostPort), { timeout: 30_000 });
+    await ours.setForwards([{ hostPort, guestPort: 80 }]);
+    const caller = await connected(hostPort);
     onTestFinished(() => void caller.destroy());
     const IPV4 = "0800";
     const call = await vi.waitUntil(

@@ -13,7 +13,7 @@ export const SAID_CHARACTERS = 500;
 /** passt's socket is the child's first descriptor after its standard streams. */
 export const SOCKET_FD = 3;
 /** It is ready within this, or has failed. */
-const START_MS = 10_000;
+export const START_MS = 10_000;
 const GUEST = [10, 0, 2, 15];
 const GATEWAY = [10, 0, 2, 2];
 /** What the guest is and sees; the same for every microVM, as each has its own passt. */
@@ -110,5 +110,27 @@ export function passtError(program: string, status: number | null, said: string)
     "ERR_ESTALO_PASST",
     `${program} ended with ${status === null ? "a signal" : `status ${status}`}: ${why ?? ""}`,
     { data: { operation: "run", object: program, status, said: said.trim() } },
+  );
+}
+
+export function isAlive(child: ChildProcess | undefined): child is ChildProcess {
+  return child?.pid !== undefined && child.exitCode === null && child.signalCode === null;
+}
+
+export function closedBefore(program: string): EstaloError {
+  return new EstaloError(
+    "ERR_ESTALO_PASST",
+    `the microVM ended before ${program} had its forwards`,
+    {
+      data: { operation: "change forwards", object: program },
+    },
+  );
+}
+
+export function fixedForwards(program: string): EstaloError {
+  return new EstaloError(
+    "ERR_ESTALO_PASST",
+    `${program} was started before the jail: its forwards stay as they are`,
+    { data: { operation: "change forwards", object: program } },
   );
 }

@@ -15,18 +15,22 @@ import {
   HEADER_BYTES,
   MAC_BYTES,
 } from "../../devices/virtio/net.regs.js";
-import { EstaloError } from "../../errors.js";
+import type { EstaloError } from "../../errors.js";
 import type { GuestMemory } from "../../native/guest-memory.js";
 import type { CheckedUserNetwork, PortForward } from "../config-net.js";
 import type { DeviceSurroundings } from "../device-family.js";
 import {
+  closedBefore,
   findProgram,
+  fixedForwards,
   gatewayQuestion,
+  isAlive,
   kill,
   passtError,
   passtWords,
   SAID_CHARACTERS,
   SOCKET_FD,
+  START_MS,
   startError,
 } from "./passt-program.js";
 
@@ -38,6 +42,16 @@ const WAITING_MAX = 256;
 const WAITING_RESUME = 64;
 /** One that ended is started again after this. */
 const RESTART_MS = 1000;
+
+/** Other forwards than before, until the passt that has them is known to work. */
+interface Change {
+  /** What is put back when it does not. */
+  readonly before: CheckedUserNetwork;
+  readonly resolve: (after?: Promise<void>) => void;
+  readonly reject: (error: EstaloError) => void;
+  /** Ends one that does not answer. */
+  readonly timer: NodeJS.Timeout;
+}
 
 /** Where passt comes from. */
 export interface PasstOptions {
@@ -62,6 +76,9 @@ export class PasstBackend implements NetBackend {
   #child: ChildProcess | undefined;
   #socket: Duplex | undefined;
   #restart: NodeJS.Timeout | undefined;
+  /** One that was killed and may have its ports still. */
+  #ending: ChildProcess | undefined;
+  #change: Change | undefined;
   /** It has once been up: what ends it later does not end the microVM. */
   #hasWorked = false;
   #isClosed = false;
@@ -92,16 +109,31 @@ export class PasstBackend implements NetBackend {
     if (!this.#isHandedOver) this.#start();
   }
 
-  /** Starts passt anew with other forwards; connections through the one before are lost. */
-  setForwards(forwards: readonly PortForward[]): void {
+  /**
+   * Starts passt anew with other forwards; connections through the one before are lost. Fulfilled when that one
+   * works. Rejects with ERR_ESTALO_PASST when it does not; the forwards are then those before.
+   */
+  setForwards(forwards: readonly PortForward[]): Promise<void> {
     if (this.#isHandedOver) throw fixedForwards(this.#program);
+    const former = this.#change;
+    const before = former?.before ?? this.#network;
     this.#network = { ...this.#network, forwards };
-    if (this.#memory === undefined || this.#isClosed) return;
+    if (this.#memory === undefined || this.#isClosed) return Promise.resolve();
+    this.#change = undefined;
+    const done = new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => kill(this.#child), START_MS);
+      this.#change = { before, resolve, reject, timer };
+    });
+    // Who does not wait for it is told by nobody, and not ended by it either.
+    done.catch(() => {});
+    clearTimeout(former?.timer);
+    former?.resolve(done);
     this.#stop();
     // What waited for room in the socket is lost: nobody tells of any there.
     this.onWritable?.();
     this.#hasWorked = true;
     this.#startAgain();
+    return done;
   }
 
   setOffloads(): void {}
@@ -160,6 +192,7 @@ export class PasstBackend implements NetBackend {
   close(): void {
     this.#isClosed = true;
     this.#stop();
+    this.#endChange(closedBefore(this.#program));
   }
 
   #start(): void {
@@ -191,12 +224,31 @@ export class PasstBackend implements NetBackend {
    * the guest's Ethernet address from a frame, which a guest that only waits for connections would not send.
    */
   #startAgain(): void {
+    if (this.#child !== undefined || this.#isClosed) return;
+    const ending = this.#ending;
+    if (isAlive(ending)) {
+      ending.once("exit", () => this.#startAgain());
+      return;
+    }
     try {
       this.#start();
       this.#socket?.write(withLength(gatewayQuestion(this.#guestMac)));
-    } catch {
+    } catch (error) {
+      this.#endChange(error as EstaloError);
       this.#startLater();
     }
+  }
+
+  /** Tells who waits for a change, and puts the forwards before back with `error`; false: nobody does. */
+  #endChange(error?: EstaloError): boolean {
+    const change = this.#change;
+    if (change === undefined) return false;
+    this.#change = undefined;
+    clearTimeout(change.timer);
+    if (error !== undefined) this.#network = change.before;
+    if (error === undefined) change.resolve();
+    else change.reject(error);
+    return true;
   }
 
   #startLater(): void {
@@ -228,6 +280,7 @@ export class PasstBackend implements NetBackend {
     this.#socket = undefined;
     child?.stderr?.destroy();
     kill(child);
+    if (isAlive(child)) this.#ending = child;
     this.#partial = new Uint8Array(0);
     this.#waiting.length = 0;
   }
@@ -239,7 +292,9 @@ export class PasstBackend implements NetBackend {
       this.#onError(error);
       return;
     }
-    this.#startLater();
+    // Those before have worked.
+    if (this.#endChange(error)) this.#startAgain();
+    else this.#startLater();
   }
 
   /** Where a frame can be written now; "full": later; undefined: nowhere. */
@@ -314,6 +369,7 @@ export class PasstBackend implements NetBackend {
     }
     this.#partial = rest;
     this.#hasWorked = true;
+    this.#endChange();
     if (this.#waiting.length >= WAITING_MAX) this.#socket?.pause();
     if (this.#waiting.length > 0) this.onReadable?.();
   }
@@ -329,12 +385,4 @@ function withLength(frame: Uint8Array): Uint8Array {
   message.set(frame, LENGTH_BYTES);
   writeLength(message);
   return message;
-}
-
-function fixedForwards(program: string): EstaloError {
-  return new EstaloError(
-    "ERR_ESTALO_PASST",
-    `${program} was started before the jail: its forwards stay as they are`,
-    { data: { operation: "change forwards", object: program } },
-  );
 }

@@ -122,7 +122,7 @@ export class VmmMachine implements FirecrackerTarget {
   }
 
   updateInterface(id: string, change: NetworkInterfaceChange): void {
-    this.#running().devices.interfaces.update(id, change);
+    void this.#running().devices.interfaces.update(id, change);
   }
 
   get metadata() {
