@@ -49,7 +49,7 @@ function started(receiveLimiter?: RateLimiter) {
     m.runDeferred();
     return receive.takeUsed().map(({ length }) => memory.read(DATA + 4096, length));
   };
-  return { m, memory, backend, net, transmit, reports, send, offer, got };
+  return { m, memory, backend, net, receive, transmit, reports, send, offer, got };
 }
 
 describe("NetMiddleware", () => {
@@ -202,6 +202,28 @@ describe("NetMiddleware", () => {
     limiter.reopen();
     m.device.resumeThrottled("receive");
     expect(got().length).toBe(1);
+  });
+
+  it("takes no more from the host for what it gives the guest: a flood has its turns like others", async () => {
+    const { m, backend, net, receive, offer } = started();
+    net.use((_frame, next) => next(), { direction: "to-guest" });
+    // A host with more frames than anybody takes, and a guest that offers what it got at once.
+    const taken = vi.spyOn(backend, "receiveBytes").mockImplementation(() => whole(1));
+    const sendToGuest = m.device.sendToGuest.bind(m.device);
+    vi.spyOn(m.device, "sendToGuest").mockImplementation((...sent) => {
+      sendToGuest(...sent);
+      for (const _used of receive.takeUsed()) offer();
+    });
+    for (let count = 0; count < receive.size; count++) offer();
+    m.kick(RECEIVE_QUEUE);
+    const inOneTurn = taken.mock.calls.length;
+    for (let later = 1; later <= 3; later++) {
+      await turn();
+      expect(m.device.metrics.rx_packets_count).toBe(later * inOneTurn);
+      expect(taken.mock.calls.length).toBe(later * inOneTurn);
+      m.runDeferred(1);
+    }
+    expect(taken.mock.calls.length).toBe(4 * inOneTurn);
   });
 
   it("loses what functions still have at the end", async () => {

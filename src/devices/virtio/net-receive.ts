@@ -40,6 +40,8 @@ export class NetReceiver {
   #mergeable = false;
   /** Most bytes of buffers that the driver ever had on offer: less than a frame's for a small queue. */
   #mostBytes = 0;
+  /** A frame of the host's own has come: this turn is for it. */
+  #isInjecting = false;
   /** The limiter refused the frame in the host's memory that is next. */
   #isThrottled = false;
   /** Frames that lie in the buffers already and wait for the limiter: `#parked` to before `#parkedEnd`. */
@@ -85,12 +87,19 @@ export class NetReceiver {
       this.#net.metrics.rx_fails++;
     }
     this.#injected.push({ frame, header });
+    this.#isInjecting = true;
   }
 
-  /** Gives the driver what waits, a queue's worth in one turn. */
+  /**
+   * Gives the driver what waits, a queue's worth in one turn. What the backend has waits for another one where
+   * this one is a frame's of the host's own: whoever looks at frames sends many, and each would bring a queue's
+   * worth of others to look at.
+   */
   process(): void {
     const queue = this.#queue;
     if (queue === undefined) return;
+    this.#budget = this.#isInjecting ? 0 : queue.size;
+    this.#isInjecting = false;
     try {
       this.#giveAll(queue);
     } finally {
@@ -112,7 +121,6 @@ export class NetReceiver {
   }
 
   #giveAll(queue: VirtQueue): void {
-    this.#budget = queue.size;
     for (;;) {
       if (!this.#giveParked(queue)) return;
       if (!this.#hasRoom(queue)) return;
