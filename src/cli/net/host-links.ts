@@ -6,6 +6,8 @@ import { EstaloError } from "../../errors.js";
 
 /** Both answer at once, but for modules that a slow host loads first. */
 const COMMAND_TIMEOUT_MS = 60_000;
+/** What they may print: a link with its details is more than a kilobyte, and a network has up to 65,534 taps. */
+const OUTPUT_BYTES_MAX = 1 << 28;
 
 /** What the kernel's texts mean, as those programs print them. */
 const ERRNO_TEXTS: readonly (readonly [string, string])[] = [
@@ -73,6 +75,7 @@ export function command(
       encoding: "utf8",
       stdio: "pipe",
       timeout: COMMAND_TIMEOUT_MS,
+      maxBuffer: OUTPUT_BYTES_MAX,
       env: { ...process.env, LC_ALL: "C", PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
     });
   } catch (error) {
