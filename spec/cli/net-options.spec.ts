@@ -118,6 +118,25 @@ describe("--cni", () => {
     expect(read({ interfaces: [{ name: "tap7" }] })).toEqual([{ config: { tap: "tap7" } }]);
   });
 
+  it.each([
+    [{ ips: [null, 7], dns: { nameservers: ["10.0.0.1"] } }],
+    [{ ips: { address: "10.0.0.2/16" }, dns: { nameservers: "10.0.0.1" } }],
+    [{ ips: [{ address: "10.0.0.2/" }, { address: "10.0.0.2/-1" }], dns: 7 }],
+    [{ ips: [{ address: "10.0.0.2/16/1" }, { address: "10.0.0.2/1e1" }], dns: null }],
+  ])("finds no address in %j", (odd) => {
+    expect(read({ interfaces: [{ name: "tap7" }], ...odd })).toEqual([{ config: { tap: "tap7" } }]);
+  });
+
+  it("takes name servers where they are a list", () => {
+    const ips = [{ address: "10.0.0.2/16" }];
+    const [{ address }] = read({
+      interfaces: [{ name: "tap7" }],
+      ips,
+      dns: { nameservers: "10.0.0.1" },
+    });
+    expect(address).toEqual({ address: "10.0.0.2", prefixBits: 16, dns: [] });
+  });
+
   it.each([[null], [{}], [[]], [{ interfaces: [] }], [{ interfaces: [{}] }], [{ interfaces: 7 }]])(
     "refuses %j",
     (result) => {

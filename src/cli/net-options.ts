@@ -207,11 +207,9 @@ function cniOption({ interfaces = [], ips = [], dns }: CniResult, bad: (what: st
   const guest = interfaces[guestIndex];
   const tap = guest ?? interfaces.at(-1);
   if (tap === undefined) throw bad("it names no interfaces");
-  const ownIps = Array.isArray(ips) ? ips : [];
-  const ip =
-    ownIps.find((one) => one.interface === guestIndex && isCidr(one.address)) ??
-    ownIps.find(({ address }) => isCidr(address));
-  const servers = (dns?.nameservers ?? []).filter((one): one is string => isIPv4(String(one)));
+  const ownIps = listOf(ips).filter((one) => isCidr(one?.address));
+  const ip = ownIps.find((one) => one.interface === guestIndex) ?? ownIps[0];
+  const servers = listOf(dns?.nameservers).filter((one): one is string => isIPv4(String(one)));
   const [address, bits] = ip === undefined ? [] : String(ip.address).split("/");
   return {
     config: {
@@ -231,7 +229,12 @@ function cniOption({ interfaces = [], ips = [], dns }: CniResult, bad: (what: st
   };
 }
 
+/** What should be a list, where it is one. */
+function listOf<Item>(value: readonly Item[] | undefined): readonly Item[] {
+  return Array.isArray(value) ? value : [];
+}
+
 function isCidr(value: unknown): boolean {
-  const [address, bits] = String(value).split("/");
-  return isIPv4(address) && Number(bits) <= 32;
+  const [address, bits = "", ...more] = String(value).split("/");
+  return isIPv4(address) && /^[0-9]{1,2}$/.test(bits) && Number(bits) <= 32 && more.length === 0;
 }
