@@ -183,6 +183,49 @@ describe("NetMiddleware", () => {
     for (const copy of copies) expect(copy).not.toHaveBeenCalled();
   });
 
+  it("sends nothing while the cable is out, of what is shown then or was before", async () => {
+    const { m, backend, net, send } = started();
+    let shown = 0;
+    net.use(async (_frame, next) => {
+      shown++;
+      await turn();
+      await next();
+    });
+    send(1);
+    m.device.setLink(false);
+    send(2);
+    await turn();
+    await turn();
+    expect(shown).toBe(1);
+    expect(backend.sent).toEqual([]);
+    expect(m.device.metrics).toMatchObject({ tx_fails: 2, tx_packets_count: 0 });
+    m.device.setLink(true);
+    send(3);
+    await turn();
+    await turn();
+    expect(backend.sent).toEqual([whole(3)]);
+  });
+
+  it("has the guest's frames counted as others are, sent or lost", async () => {
+    const { m, backend, net, send } = started();
+    net.use((_frame, next) => next());
+    send(1);
+    backend.room = 0;
+    send(2);
+    backend.room = 1;
+    vi.spyOn(backend, "sendBytes").mockImplementation(() => {
+      backend.sendErrors++;
+      return true;
+    });
+    send(3);
+    await turn();
+    expect(m.device.metrics).toMatchObject({
+      tx_packets_count: 1,
+      tx_bytes_count: HEADER_BYTES + 60,
+      tx_fails: 2,
+    });
+  });
+
   it("leaves frames to the limit that they are under", async () => {
     let nowUs = 0;
     const limiter = new RateLimiter({ ops: { size: 1, refillTimeMs: 1000 } }, () => nowUs);

@@ -152,10 +152,14 @@ export class NetTransmitter {
     );
   }
 
-  /** Looks at the frame; true: a detour took it, or there is no link. */
+  /** Looks at the frame; true: there is no link, or a detour took it. */
   #goesElsewhere(chain: DescriptorChain): boolean {
     const { metrics, host, mac, detour, isLinkUp } = this.#net;
     if (isSpoofed(host.memory, chain, mac)) metrics.tx_spoofed_mac_count++;
+    if (!isLinkUp) {
+      metrics.tx_fails++;
+      return true;
+    }
     if (detour?.transmit !== undefined) {
       const frameBytes = chain.readableBytes - regs.HEADER_BYTES;
       const count = gatherReadable(host.memory, chain, regs.HEADER_BYTES, this.#start);
@@ -176,8 +180,7 @@ export class NetTransmitter {
       if (fate === true) this.#limiter?.refund(chain.readableBytes);
       if (fate !== false) return true;
     }
-    if (!isLinkUp) metrics.tx_fails++;
-    return !isLinkUp;
+    return false;
   }
 
   /** Sends what the table holds; false: the backend has no room for all of it. */

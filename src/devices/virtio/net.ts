@@ -225,14 +225,22 @@ export class VirtioNet implements VirtioBack {
   }
 
   /**
-   * Sends a frame (from its Ethernet header on) to the host as if it were the guest's; false: no room.
-   * `header`: what is left to do to it; default: nothing.
+   * Sends a frame (from its Ethernet header on) to the host as if it were the guest's, and counts it as such;
+   * false: it is lost, as there is no room or no link. `header`: what is left to do to it; default: nothing.
    */
   sendToHost(frame: Uint8Array, header?: Uint8Array): boolean {
+    const { metrics, isLinkUp } = this.#shared;
+    const [{ backend }] = this.#pairs;
     const whole = new Uint8Array(regs.HEADER_BYTES + frame.length);
     if (header !== undefined) whole.set(header);
     whole.set(frame, regs.HEADER_BYTES);
-    return this.#pairs[0].backend.sendBytes(whole);
+    const failed = backend.sendErrors;
+    const isSent = isLinkUp && backend.sendBytes(whole) && backend.sendErrors === failed;
+    if (isSent) {
+      metrics.tx_packets_count++;
+      metrics.tx_bytes_count += whole.length;
+    } else metrics.tx_fails++;
+    return isSent;
   }
 
   /** From `quiesce` on, until a queue is looked at again: what is sent to the guest waits. */
