@@ -115,6 +115,46 @@ describe("Poller", () => {
     bench.poller.close();
   });
 
+  it.each<[string, (thrown: Error) => void]>([
+    [
+      "its callback throws",
+      (thrown) => {
+        throw thrown;
+      },
+    ],
+    [
+      "Node runs after it throws",
+      (thrown) =>
+        process.nextTick(() => {
+          throw thrown;
+        }),
+    ],
+  ])(
+    "has what %s be an uncaught exception, and not that of the next call into the addon",
+    async (_what, fail) => {
+      const others = process.listeners("uncaughtException");
+      const caught: unknown[] = [];
+      process
+        .removeAllListeners("uncaughtException")
+        .on("uncaughtException", (e) => caught.push(e));
+      try {
+        const event = bench.add(1);
+        const thrown = new Error("of a user's own");
+        bench.onBatch = () => fail(thrown);
+        event.signal();
+        await turns();
+        bench.onBatch = () => {};
+        event.signal();
+        await turns();
+        expect(caught).toEqual([thrown]);
+        expect(bench.batches).toEqual([[1], [1]]);
+      } finally {
+        process.removeAllListeners("uncaughtException");
+        for (const other of others) process.on("uncaughtException", other);
+      }
+    },
+  );
+
   it("refuses a descriptor it has, one it has not, and one that is not open", () => {
     const event = bench.add(1);
     expect(() => bench.poller.add(event.fd, 2)).toThrow(

@@ -102,8 +102,14 @@ void Poller::Deliver() {
   napi_value callback = callback_.Value();
   napi_value argument = nullptr;
   napi_create_int32(env, count, &argument);
-  // An exception of the callback becomes Node's uncaughtException, as for any other event.
-  napi_make_callback(env, async_context_, callback, callback, 1, &argument, nullptr);
+  napi_status status =
+      napi_make_callback(env, async_context_, callback, callback, 1, &argument, nullptr);
+  if (status != napi_pending_exception) return;
+  // What the callback threw, or what Node runs after it (process.nextTick), is kept, and the next
+  // call into the addon, anybody's, would throw it. It is an uncaughtException, as for any other
+  // event.
+  napi_value error = nullptr;
+  if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
 }
 
 } // namespace estalo
