@@ -68,6 +68,7 @@ export class FakeNetBackend implements NetBackend {
           copied += part.length;
         }
       }
+      if (copied < frame.length && mergeable && buffer > first) break;
       this.waiting.shift();
       if (copied < frame.length) {
         this.receiveErrors++;

@@ -127,8 +127,9 @@ export interface NetBackend {
   send(frames: FrameSegments, first: number, end: number): number;
   /**
    * Fills the buffers `first` to before `end` with frames that wait. `mergeable`: a frame takes as
-   * many buffers as it needs; else one. A frame that does not fit is lost. Returns the number of
-   * frames; for each, `frameBytes` says how long it is and `frameBuffers` how many buffers it took.
+   * many buffers as it needs; else one. A frame that does not fit is lost, but one that takes several and
+   * for which others have left too few: it waits. Returns the number of frames; for each, `frameBytes` says
+   * how long it is and `frameBuffers` how many buffers it took.
    */
   receive(
     buffers: FrameSegments,

@@ -195,6 +195,8 @@ Napi::Value Tap::Receive(const Napi::CallbackInfo& info) {
   size_t frames = 0;
   // Frames that do not fit are bounded too: whoever floods the tap gets no more than its turn.
   size_t lost = 0;
+  // There was room for every frame: none is lost for lack of buffers that others have taken.
+  bool roomy = false;
   while (frames + lost < most && chain < chains.end) {
     segments_.clear();
     size_t room = 0;
@@ -210,6 +212,8 @@ Napi::Value Tap::Receive(const Napi::CallbackInfo& info) {
       IsLost(EFAULT);
       break;
     }
+    if (roomy && room < kFrameBytesMax) break;
+    roomy = mergeable && room >= kFrameBytesMax;
     segments_.push_back({overflow_.data(), overflow_.size()});
     ssize_t got = readv(fd_.get(), segments_.data(), static_cast<int>(segments_.size()));
     if (got < 0) {

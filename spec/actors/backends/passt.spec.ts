@@ -123,6 +123,19 @@ describe("PasstBackend", () => {
     expect(ours.receiveErrors).toBe(1);
   });
 
+  it("leaves a frame for which the buffers are too few behind others, where they are merged", async () => {
+    const twice = `const socket = new (require("node:net").Socket)({ fd: 3 });
+      socket.on("data", (bytes) => socket.write(Buffer.concat([bytes, bytes])));`;
+    const ours = started(program("twice", twice));
+    const buffers = chains([[65_536, 300]], [[66_000, 100]], [[67_000, 200]], [[68_000, 200]]);
+    const receive = (first: number, end: number) =>
+      ours.receive(buffers, first, end, true, frameBytes, frameBuffers);
+    ours.sendBytes(frame(300, 1));
+    await vi.waitUntil(() => receive(0, 2) === 1, { timeout: 30_000, interval: 5 });
+    await vi.waitUntil(() => receive(2, 4) === 1, { timeout: 30_000, interval: 5 });
+    expect([frameBytes[0], frameBuffers[0], ours.receiveErrors]).toEqual([300, 2, 0]);
+  });
+
   it("fails with what the program said when it cannot start", async () => {
     started(program("refuses", `console.error("port 80 is taken"); process.exit(1)`));
     await vi.waitUntil(() => errors.length > 0, { timeout: 30_000 });

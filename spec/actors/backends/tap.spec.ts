@@ -136,6 +136,19 @@ describe.skipIf(taps === undefined)("TapBackend on a pair of taps (needs root)",
     expect(ours.receive(table, 0, 4, true, frameBytes, frameBuffers)).toBe(0);
   });
 
+  it("leaves a frame for which the buffers may be too few behind others, where they are merged", async () => {
+    other.sendBytes(frame(300, 5));
+    other.sendBytes(frame(300, 6));
+    const table = segments([[1000, net.FRAME_BYTES_MAX]], [[70_000, 100]]);
+    const receive = (buffers: FrameSegments, count: number) =>
+      ours.receive(buffers, 0, count, true, frameBytes, frameBuffers);
+    await vi.waitUntil(() => receive(table, 2) === 1, { timeout: 20_000, interval: 5 });
+    const others = segments([[72_000, 200]], [[73_000, 200]]);
+    await vi.waitUntil(() => receive(others, 2) === 1, { timeout: 20_000, interval: 5 });
+    expect([frameBytes[0], frameBuffers[0], ours.receiveErrors]).toEqual([300, 2, 0]);
+    expect([...memory.read(72_000, 200)].slice(12)).toEqual(content(frame(300, 6)).slice(0, 188));
+  });
+
   it("loses a frame that is larger than its buffers, and gives the next", async () => {
     other.sendBytes(frame(900, 5));
     other.sendBytes(frame(90, 6));

@@ -163,9 +163,12 @@ export class PasstBackend implements NetBackend {
     let buffer = first;
     let frames = 0;
     while (frames < frameBytes.length && buffer < end && this.#waiting.length > 0) {
-      const frame = this.#takeWaiting() as Uint8Array;
+      const [frame] = this.#waiting;
       const last = mergeable ? end : buffer + 1;
       const used = this.#scatter(frame, buffers, buffer, last);
+      // Others have taken buffers before it: with all of them it may fit.
+      if (used === 0 && mergeable && buffer > first) break;
+      this.#takeWaiting();
       if (used === 0) {
         this.receiveErrors++;
         continue;
