@@ -227,6 +227,23 @@ describe("TransportBack resetting", () => {
     expect(m.device.calls).toEqual(["reset", "activate", "process 0"]);
   });
 
+  it("waits for code of the device that is under way and has another queue looked at", () => {
+    const m = machine();
+    m.start(undefined, { size: 16 });
+    m.device.calls.splice(0);
+    m.device.onProcess = () => {
+      m.device.onProcess = () => {};
+      // Another vCPU resets the device meanwhile, and may use its rings for something else once it is told.
+      Atomics.add(m.fake.state, words.RESET_REQUESTED_WORD, 1);
+      m.device.host.notifyQueue(0);
+      m.device.calls.push("adds to its ring");
+    };
+    m.kick();
+    expect(m.device.calls).toEqual(["process 0", "process 0", "adds to its ring"]);
+    m.kick();
+    expect(m.device.calls.slice(3)).toEqual(["reset"]);
+  });
+
   it("acknowledges only when transfers have ended; doorbells are ignored meanwhile", async () => {
     const m = machine();
     m.start(undefined, { size: 16 });

@@ -92,7 +92,8 @@ export class TransportBack<Device extends VirtioBack = VirtioBack> implements Vi
   /** The queue's doorbell rang. */
   notifyQueue(queueIndex: number): void {
     if (this.#paused) return;
-    this.#sync();
+    // A device that calls itself goes on with its queues after that: a reset waits until all of it has returned.
+    if (!this.#isRunning) this.#sync();
     if (this.#phase !== "active" || this.#queues[queueIndex] === undefined) return;
     this.#guarded(() => this.device.processQueue(queueIndex));
   }
