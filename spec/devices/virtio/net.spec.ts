@@ -396,15 +396,22 @@ describe("VirtioNet receiving", () => {
     expect(m.receive.takeUsed()).toHaveLength(40);
   });
 
-  it("loses no large frame of several for which there are too few buffers, and waits for others", () => {
-    const m = NetMachine.started();
-    m.buffers(...new Array(50).fill(1526));
-    m.backend.arrive(frame(60_000), frame(60_000, 2));
-    expect(m.receive.takeUsed()).toHaveLength(40);
-    m.buffers(...new Array(40).fill(1526));
-    expect(m.receive.takeUsed()).toHaveLength(40);
-    expect(m.device.metrics).toMatchObject({ rx_packets_count: 2, rx_fails: 0 });
-  });
+  it.each([
+    ["", []],
+    [", also where a detour sees them", [{ receive: () => false }]],
+  ])(
+    "loses no large frame of several for which there are too few buffers, and waits for others%s",
+    (_how, detours) => {
+      const m = NetMachine.started();
+      for (const detour of detours) m.device.addDetour(detour);
+      m.buffers(...new Array(50).fill(1526));
+      m.backend.arrive(frame(60_000), frame(60_000, 2));
+      expect(m.receive.takeUsed()).toHaveLength(40);
+      m.buffers(...new Array(40).fill(1526));
+      expect(m.receive.takeUsed()).toHaveLength(40);
+      expect(m.device.metrics).toMatchObject({ rx_packets_count: 2, rx_fails: 0 });
+    },
+  );
 
   it("receives what had come before there was a driver", () => {
     const m = new NetMachine();

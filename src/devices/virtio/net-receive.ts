@@ -190,27 +190,29 @@ export class NetReceiver {
   #giveInjected(queue: VirtQueue): boolean {
     const table = this.#table;
     this.#isThrottled = false;
+    let given = 0;
     while (this.#injected.length > 0) {
       const { frame, header } = this.#injected[0];
-      // What the host sends of itself is free.
-      if (
-        header !== undefined &&
-        this.#limiter?.admit(regs.HEADER_BYTES + frame.length) === false
-      ) {
-        this.#isThrottled = true;
-        this.#net.metrics.rx_rate_limiter_throttled++;
-        return false;
-      }
       const bytes = regs.HEADER_BYTES + frame.length;
       let buffers = 0;
       let room = 0;
       const most = this.#mergeable ? table.count : Math.min(1, table.count);
       while (room < bytes && buffers < most) room += table.bytes[table.first + buffers++];
-      this.#injected.shift();
       if (room < bytes) {
+        // Others have taken buffers before it: it fits into more of them.
+        if (this.#mergeable && given > 0) return false;
+        this.#injected.shift();
         this.#net.metrics.rx_fails++;
         return false;
       }
+      // What the host sends of itself is free.
+      if (header !== undefined && this.#limiter?.admit(bytes) === false) {
+        this.#isThrottled = true;
+        this.#net.metrics.rx_rate_limiter_throttled++;
+        return false;
+      }
+      this.#injected.shift();
+      given++;
       copyIn(this.#net.host.memory, table, buffers, 0, header ?? this.#header);
       copyIn(this.#net.host.memory, table, buffers, regs.HEADER_BYTES, frame);
       this.#deliver(queue, bytes, buffers);
