@@ -141,6 +141,19 @@ describe("VirtioVsock carrying bytes", () => {
     expect(end.drained).toBe(0);
   });
 
+  it("asks a guest for room once, until it has some", () => {
+    const m = VsockMachine.started();
+    const { connection, ports } = m.fromGuest();
+    m.send({ ...ports, operation: regs.CREDIT_UPDATE, buffer: 1000 });
+    connection.write(bytes(3000));
+    expect(m.operations()).toEqual([regs.DATA, regs.CREDIT_REQUEST]);
+    // Its program does not read: it answers at once, and has none.
+    m.send({ ...ports, operation: regs.CREDIT_UPDATE, buffer: 1000 });
+    expect(m.operations()).toEqual([]);
+    m.send({ ...ports, operation: regs.CREDIT_UPDATE, buffer: 1000, forwarded: 1000 });
+    expect(m.operations()).toEqual([regs.DATA, regs.CREDIT_REQUEST]);
+  });
+
   it("tells a fast host to wait, and when to go on", () => {
     const m = VsockMachine.started();
     const { end, connection, ports } = m.fromGuest();

@@ -282,7 +282,8 @@ export class VsockConnection {
     if (after > inFlight) return false;
     this.#guestForwarded = header.forwarded;
     this.#guestBuffer = header.buffer;
-    this.#askedForCredit = false;
+    // A guest that has none says more when it has some: asked again at once, it would answer for ever.
+    if (this.#credit > 0) this.#askedForCredit = false;
     return true;
   }
 
