@@ -297,6 +297,38 @@ describe("VirtioVsock closing", () => {
     expect(again.device.connectionCount).toBe(0);
   });
 
+  it("tells a guest of every connection that the host ended, however late it has buffers", () => {
+    const m = VsockMachine.started({ buffers: 0 });
+    const CONNECTIONS = 600;
+    for (let guestPort = 0; guestPort < CONNECTIONS; guestPort++) {
+      m.send({ operation: regs.REQUEST, hostPort: 80, guestPort });
+      m.requests[guestPort].accept(new FakeEnd());
+    }
+    for (const connection of m.requests) connection.destroy();
+    const reset = new Set<number>();
+    for (let round = 0; round < CONNECTIONS; round++) {
+      m.offerBuffer();
+      for (const { operation, guestPort } of m.got(true)) {
+        if (operation === regs.RESET) reset.add(guestPort);
+      }
+    }
+    expect(reset.size).toBe(CONNECTIONS);
+  });
+
+  it("keeps few resets for a guest that asks, is refused and takes none", () => {
+    const m = VsockMachine.started({ buffers: 0, connectionsMax: 4 });
+    for (let guestPort = 0; guestPort < 2000; guestPort++) {
+      m.send({ operation: regs.REQUEST, hostPort: 80, guestPort });
+      m.requests.pop()?.destroy();
+    }
+    let resets = 0;
+    for (let round = 0; round < 300; round++) {
+      m.offerBuffer();
+      resets += m.got(true).length;
+    }
+    expect(resets).toBe(260);
+  });
+
   it("survives a flood of requests to nobody with bounded memory", () => {
     const m = VsockMachine.started({ buffers: 0, connectionsMax: 4 });
     for (let guestPort = 0; guestPort < 2000; guestPort++) {

@@ -120,7 +120,9 @@ export class VirtioVsock implements VirtioBack {
   }
 
   get #isFull(): boolean {
-    return this.#count >= (this.#options.connectionsMax ?? CONNECTIONS_MAX);
+    const { connectionsMax = CONNECTIONS_MAX } = this.#options;
+    // Resets of those that were wait for the guest, who may never take one.
+    return this.#count >= connectionsMax || this.#resets.length >= connectionsMax + RESETS_MAX;
   }
 
   #after(port: number): number {
@@ -162,11 +164,16 @@ export class VirtioVsock implements VirtioBack {
     this.metrics.conns_removed++;
     if (!connection.owesReset) return;
     this.metrics.conns_killed++;
-    this.#answerReset(hostPort, guestPort);
+    // However many: the guest would wait for this one for ever.
+    this.#oweReset(hostPort, guestPort);
   }
 
+  /** Answers what is for nobody. */
   #answerReset(hostPort: number, guestPort: number): void {
-    if (this.#resets.length === RESETS_MAX) return;
+    if (this.#resets.length < RESETS_MAX) this.#oweReset(hostPort, guestPort);
+  }
+
+  #oweReset(hostPort: number, guestPort: number): void {
     this.#resets.push({ hostPort, guestPort });
     if (!this.#isBusy) this.#host.notifyQueue(regs.RECEIVE_QUEUE);
   }
