@@ -174,6 +174,27 @@ describe("VsockSockets", () => {
     expect(family.metrics).toMatchObject({ conn_event_fails: 1 });
   });
 
+  it("carries what a program said that ended its side before functions decided", async () => {
+    let decide = () => {};
+    const leave = family.middleware.use(async (_connect, next) => {
+      await new Promise<void>((resolve) => {
+        decide = resolve;
+      });
+      await next();
+    });
+    const socket = await program("CONNECT 52\nall there is");
+    socket.end();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    leave();
+    decide();
+    const { hostPort } = await packet(regs.REQUEST);
+    m.send({ hostPort, guestPort: 52, operation: regs.RESPONSE });
+    expect(Buffer.from((await packet(regs.DATA)).payload).toString()).toBe("all there is");
+    expect((await packet(regs.SHUTDOWN)).flags).toBe(regs.SHUTDOWN_SEND_MASK);
+    m.send({ hostPort, guestPort: 52, operation: regs.DATA, payload: Buffer.from("answer") });
+    await text(socket, /answer$/);
+  });
+
   it("hangs up when the guest refuses, as its client expects that tries again", async () => {
     const socket = await program("CONNECT 52\n");
     const { hostPort } = await packet(regs.REQUEST);

@@ -206,8 +206,13 @@ export class VsockSockets {
       if (socket.destroyed) return;
       connection = this.#guest.connect(port, end);
       // At once: a program that ends its side is heard before the guest has accepted.
-      if (connection === undefined) refuse();
-      else connection.write(Uint8Array.from(rest));
+      if (connection === undefined) {
+        refuse();
+        return;
+      }
+      connection.write(Uint8Array.from(rest));
+      // Heard while functions decided.
+      if (socket.readableEnded) connection.end();
     };
     this.#guest.permit(port, go, refuse);
   }
