@@ -7,13 +7,18 @@ import { Duplex } from "node:stream";
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { GuestAgent } from "../../../src/actors/agent/guest-agent.js";
 import { encodeFrame, encodePath, FRAME, FrameReader } from "../../../src/actors/agent/protocol.js";
+import { checkVsock } from "../../../src/actors/config-vsock.js";
+import { VsockFamily } from "../../../src/actors/vsock-family.js";
 import { EstaloClient } from "../../../src/api/client/client.js";
 import { openAgent } from "../../../src/api/v1/agent-socket.js";
+import type { VirtioVsock } from "../../../src/devices/virtio/vsock.js";
+import * as regs from "../../../src/devices/virtio/vsock.regs.js";
 import { EstaloError } from "../../../src/errors.js";
 import { AgentProcess } from "../../support/agent-process.js";
 import { DoorHost } from "../../support/door-host.js";
 import { FakePeer } from "../../support/fake-peer.js";
 import { fleetCommand } from "../../support/fleet-command.js";
+import { VsockMachine } from "../../support/vsock-machine.js";
 
 const guest = new AgentProcess();
 let host: DoorHost;
@@ -169,6 +174,24 @@ describe("the socket", () => {
     expect(peer.closed?.code).toBe(1000);
     const [frame] = [...new FrameReader().take(Buffer.from(peer.text, "latin1"))];
     expect(frame.type).toBe(FRAME.FAILED);
+  });
+
+  it("ends when the guest has accepted and reset the connection before anybody looked", async () => {
+    const family = new VsockFamily(checkVsock({}));
+    const m = VsockMachine.with((device) => family.requests[0].create(device) as VirtioVsock);
+    const { id } = host.fleet.get("mute");
+    Object.assign(host.fleet.machine(id).devices, { vsock: family });
+    const peer = new FakePeer();
+    openAgent(host.fleet, "mute", peer);
+    const [{ hostPort, guestPort }] = m.got();
+    // Both in one turn, as a doorbell's.
+    setImmediate(() => {
+      m.send({ hostPort, guestPort, operation: regs.RESPONSE });
+      m.send({ hostPort, guestPort, operation: regs.RESET });
+    });
+    await vi.waitUntil(() => peer.closed !== undefined, { timeout: 20_000 });
+    expect(peer.closed?.code).toBe(1000);
+    family.close();
   });
 });
 

@@ -105,7 +105,9 @@ class AgentSession implements SocketSession {
     // What the guest said last has been sent by then: queued messages go before the goodbye.
     const end = () => this.#close(CLOSE_NORMAL, "the agent has ended the connection");
     stream.on("end", end).on("close", end);
-    this.#write();
+    // A guest may have ended it in the turn in which it took it, and says so no more.
+    if (stream.destroyed || stream.readableEnded) end();
+    else this.#write();
   }
 
   /** What waits goes together: a client's messages may be as small as it likes. */
