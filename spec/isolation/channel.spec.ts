@@ -151,4 +151,13 @@ describe("openDuplex", () => {
     duplex.destroy();
     await ended;
   });
+
+  it("is closed when the other end has ended it, though nobody reads", async () => {
+    const [own, other] = joined();
+    const { id, duplex } = openDuplex(own);
+    const { duplex: theirs } = openDuplex(other, id);
+    duplex.destroy();
+    await turns();
+    expect(theirs.destroyed).toBe(true);
+  });
 });

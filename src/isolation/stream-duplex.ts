@@ -20,6 +20,12 @@ export function openDuplex(channel: Channel, id?: number): { id: number; duplex:
     duplex.push(bytes);
     stream.taken(bytes.length);
   });
+  const endReading = () => {
+    unread.flush();
+    duplex.push(null);
+    // As one of Node's sockets: where nothing is unread, its end needs no reader.
+    duplex.read(0);
+  };
   const duplex = new Duplex({
     allowHalfOpen: false,
     readableHighWaterMark: 1,
@@ -40,8 +46,7 @@ export function openDuplex(channel: Channel, id?: number): { id: number; duplex:
       onBytes: (bytes) => unread.append(bytes),
       onRoom: pump,
       onEnd() {
-        unread.flush();
-        duplex.push(null);
+        endReading();
         pump();
       },
     },
