@@ -152,6 +152,19 @@ describe("openDuplex", () => {
     await ended;
   });
 
+  it("ends for the other end when what is written ends, with all of it", async () => {
+    const [own, other] = joined();
+    const { id, duplex } = openDuplex(own);
+    const { duplex: theirs } = openDuplex(other, id);
+    const sent = Buffer.alloc(2 * WINDOW_BYTES, "estalo");
+    duplex.end(sent);
+    const got: Buffer[] = [];
+    for await (const part of theirs) got.push(part);
+    expect(Buffer.concat(got).equals(sent)).toBe(true);
+    await turns();
+    expect([duplex.destroyed, theirs.destroyed]).toEqual([true, true]);
+  });
+
   it("is closed when the other end has ended it, though nobody reads", async () => {
     const [own, other] = joined();
     const { id, duplex } = openDuplex(own);

@@ -261,6 +261,8 @@ export class CellMicrovm {
     duplex.pipe(guest);
     duplex.on("close", () => guest.destroy());
     guest.on("close", () => duplex.end());
+    // In the turn in which it was taken, which says so no more.
+    if (guest.destroyed) duplex.end();
   }
 
   #watchExits({ stream: id, options }: CellCalls["exits"]): void {

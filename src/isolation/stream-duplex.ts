@@ -34,6 +34,11 @@ export function openDuplex(channel: Channel, id?: number): { id: number; duplex:
       waiting = { bytes, done };
       pump();
     },
+    final(done) {
+      stream.close();
+      endReading();
+      done();
+    },
     destroy(error, done) {
       stream.close();
       unread.drop();
