@@ -1,5 +1,6 @@
 /** Messages and streams between two ends, and what ends a connection. */
 import { once } from "node:events";
+import { Duplex } from "node:stream";
 import { describe, expect, it } from "vitest";
 import { Channel, type ChannelEvents, WINDOW_BYTES } from "../../src/isolation/channel.js";
 import { encodeFrame, FRAME } from "../../src/isolation/frames.js";
@@ -172,5 +173,22 @@ describe("openDuplex", () => {
     duplex.destroy();
     await turns();
     expect(theirs.destroyed).toBe(true);
+  });
+
+  it("raises nothing when a write is the one too many for an other end that does not read", async () => {
+    const stuck = new Duplex({ read: () => {}, write: () => {} });
+    let closed: unknown = "open";
+    const channel = new Channel(stuck, {
+      payloadBytesMax: 2 ** 20,
+      onMessage: () => {},
+      onClose: (error) => {
+        closed = error;
+      },
+    });
+    const { duplex } = openDuplex(channel);
+    Object.defineProperty(stuck, "writableLength", { value: 2 ** 30 });
+    duplex.write(Buffer.alloc(1000));
+    await once(duplex, "close");
+    expect(closed).toEqual(BREACH);
   });
 });

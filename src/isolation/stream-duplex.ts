@@ -9,12 +9,13 @@ import type { Channel } from "./channel.js";
 export function openDuplex(channel: Channel, id?: number): { id: number; duplex: Duplex } {
   let waiting: { bytes: Buffer; done: () => void } | undefined;
   const pump = () => {
-    if (waiting === undefined) return;
-    const { bytes, done } = waiting;
-    waiting.bytes = bytes.subarray(stream.send(bytes));
-    if (waiting.bytes.length > 0 && stream.isOpen) return;
+    const now = waiting;
+    if (now === undefined) return;
+    now.bytes = now.bytes.subarray(stream.send(now.bytes));
+    // Where sending has ended the connection, its end was here meanwhile.
+    if (waiting !== now || (now.bytes.length > 0 && stream.isOpen)) return;
     waiting = undefined;
-    done();
+    now.done();
   };
   const unread = new UnreadBytes((bytes) => {
     duplex.push(bytes);
