@@ -134,6 +134,18 @@ describe("a console", () => {
     expect((await buffer(console)).length).toBe(total);
   });
 
+  it("says that it is there while nobody reads: a server leaves who does not", async () => {
+    const quick = new EstaloClient({ host: server.host, timeoutMs: 2000 });
+    const open = opened();
+    const console = quick.console("web");
+    const socket = await open;
+    const pong = once(socket, "pong");
+    socket.send(Buffer.alloc(2 ** 20));
+    await pong;
+    expect(console.readableLength).toBeGreaterThan(0);
+    await quick[Symbol.asyncDispose]();
+  });
+
   it("waits for a guest that does not read, before the server minds", async () => {
     const socket = await (async () => {
       const next = opened();

@@ -155,9 +155,13 @@ export function bytesOf(data: RawData): Uint8Array {
   return data instanceof ArrayBuffer ? new Uint8Array(data) : data;
 }
 
+/** The server leaves a socket on which it hears nothing for 32 s; it hears of us each so often. */
+const LIFE_SIGN_MS = 10_000;
+
 /**
  * Asks a peer that says nothing whether it is there, and ends the socket when it does not answer. While
- * reading is paused nothing can be heard, and nothing is asked.
+ * reading is paused nothing can be heard, and nothing is asked; nor is the peer's own question answered, so it
+ * is told without.
  */
 export function watchPeer(socket: WebSocket, timeoutMs: number): void {
   let wasHeard = true;
@@ -177,7 +181,14 @@ export function watchPeer(socket: WebSocket, timeoutMs: number): void {
     wasHeard = false;
     socket.ping(undefined, undefined, () => {});
   }, timeoutMs / 2);
-  socket.once("close", () => clearInterval(timer));
+  const tellLife = () => {
+    if (socket.isPaused) socket.pong(undefined, undefined, () => {});
+  };
+  const living = setInterval(tellLife, Math.min(timeoutMs / 2, LIFE_SIGN_MS));
+  socket.once("close", () => {
+    clearInterval(timer);
+    clearInterval(living);
+  });
 }
 
 /** Messages kept for a reader that is busy; with more the server has to wait. */
