@@ -1,5 +1,6 @@
 /** How an agent is reached that is not there yet, too busy, or gone. */
-import { afterAll, describe, expect, it } from "vitest";
+import { PassThrough } from "node:stream";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { GuestAgent } from "../../../src/actors/agent/guest-agent.js";
 import { EstaloError } from "../../../src/errors.js";
 import { AgentProcess } from "../../support/agent-process.js";
@@ -46,5 +47,25 @@ describe("GuestAgent", () => {
       code: "ERR_ESTALO_AGENT_UNREACHABLE",
       cause: refused,
     });
+  });
+
+  it("takes a guest that refuses one of very many calls at once for busy", async () => {
+    const QUEUED = 129;
+    let queued = 0;
+    // As Linux does whose agent has not come to accept: a queue, and a refusal beyond it.
+    const agent = new GuestAgent(async () => {
+      if (queued === QUEUED) throw refused;
+      queued++;
+      const stream = new PassThrough();
+      stream.once("close", () => queued--);
+      return stream;
+    });
+    const call = async () => {
+      const stream = await agent.openStream();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      stream.destroy();
+    };
+    await Promise.all(Array.from({ length: 3 * QUEUED }, call));
+    await vi.waitUntil(() => queued === 0);
   });
 });

@@ -25,6 +25,8 @@ const ANSWER_TIMEOUT_MS = 30_000;
 /** A guest that is still booting has so long to start its agent. */
 const START_TIMEOUT_MS = 60_000;
 const RETRY_MS = 100;
+/** With so many connections the guest's kernel, which keeps 129 for the agent, may have refused one more itself. */
+const CONNECTIONS_MANY = 64;
 const NO_VSOCK_HINT =
   "the guest has to run estalo-agent, as the default guest does (docs/agent.md)";
 
@@ -35,6 +37,8 @@ export class GuestAgent {
   readonly #startTimeoutMs: number;
   #wasReached = false;
   #isClosed = false;
+  /** Connections that there are. */
+  #connections = 0;
 
   constructor(connect: ConnectToAgent, startTimeoutMs = START_TIMEOUT_MS) {
     this.#connect = connect;
@@ -84,6 +88,7 @@ export class GuestAgent {
       try {
         const stream = await this.#connect(signal);
         this.#wasReached = true;
+        this.#count(stream);
         return stream;
       } catch (cause) {
         if (!isEstaloError(cause) || cause.code !== "ERR_ESTALO_VSOCK") throw cause;
@@ -98,10 +103,20 @@ export class GuestAgent {
     }
   }
 
+  #count(stream: Duplex): void {
+    // Of one that is gone already nothing more is heard.
+    if (stream.closed) return;
+    this.#connections++;
+    stream.once("close", () => {
+      this.#connections--;
+    });
+  }
+
   /** An agent that was there and does not listen any more has ended; one that says nothing may be busy. */
   #patienceMs(cause: EstaloError): number {
     if (!this.#wasReached) return this.#startTimeoutMs;
-    return cause.data.reason === "timed-out" ? ANSWER_TIMEOUT_MS : 0;
+    const mayBeBusy = cause.data.reason === "timed-out" || this.#connections >= CONNECTIONS_MANY;
+    return mayBeBusy ? ANSWER_TIMEOUT_MS : 0;
   }
 
   async #ask(
