@@ -159,6 +159,15 @@ describe("GuestAgent.exec", () => {
     expect(result.stdout).toHaveLength(1000);
   });
 
+  it.each([
+    ["at the end of a line", "one\ntwo\n", /two\r\n$/],
+    ["within one", "one\ntwo", /two$/],
+    ["behind nothing", "", /^$/],
+  ])("ends a terminal's input %s", async (_what, text, end) => {
+    const options = { tty: true, stdin: Buffer.from(text), timeoutMs: 20_000 };
+    expect((await agent.exec(["cat"], options)).stdout).toMatch(end);
+  });
+
   it("gives a terminal of the size that is asked for, and resizes it", async () => {
     const program = agent.exec(["sh", "-c", "stty size; read x; stty size; cat"], {
       tty: { rows: 33, columns: 111 },

@@ -63,6 +63,9 @@ const OUTPUT_BYTES_MAX = 64 * 2 ** 20;
 const UNREAD_BYTES_MAX = 65_536;
 const SIGNAL_STATUS = 128;
 const DEFAULT_SIZE = { rows: 24, columns: 80 };
+const NEWLINE = 0x0a;
+/** ^D, which the agent types as well when a terminal's input ends. */
+const END_OF_INPUT = 0x04;
 
 const SIGNAL_NAMES = new Map(
   Object.entries(constants.signals).map(([name, number]) => [number, name]),
@@ -151,6 +154,7 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
   readonly #stdin: Writable;
   #resolvePid: (pid: number) => void = () => {};
   #room = STDIN_WINDOW_BYTES;
+  #lastInput = NEWLINE;
   #onRoom: (() => void) | undefined;
   #channel: AgentChannel | undefined;
   #failure: EstaloError | undefined;
@@ -163,13 +167,13 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
     argv: readonly string[],
     options: ExecOptions = {},
   ) {
-    const maxBytes = options.maxOutputBytes ?? OUTPUT_BYTES_MAX;
+    const { maxOutputBytes: maxBytes = OUTPUT_BYTES_MAX, tty = false } = options;
     this.#stdout = new Output(maxBytes);
     this.#stderr = new Output(maxBytes);
     this.#stdin = new Writable({
       write: (bytes: Buffer, _encoding, done) =>
         void this.#sendInput(bytes).then(() => done(), done),
-      final: (done) => void this.#send(FRAME.STDIN).then(() => done(), done),
+      final: (done) => void this.#endInput(tty !== false).then(() => done(), done),
     });
     this.#stdin.on("error", () => {});
     let rejectPid: (error: unknown) => void = () => {};
@@ -344,7 +348,15 @@ export class GuestProcess implements PromiseLike<ExecResult>, AsyncDisposable {
     }
   }
 
+  /** Within a line the first ^D ends only that: a terminal's reader sees the end by a second one. */
+  async #endInput(isTerminal: boolean): Promise<void> {
+    const isInLine = this.#lastInput !== NEWLINE && this.#lastInput !== END_OF_INPUT;
+    if (isTerminal && isInLine) await this.#sendInput(Buffer.of(END_OF_INPUT));
+    await this.#send(FRAME.STDIN);
+  }
+
   async #sendInput(bytes: Buffer): Promise<void> {
+    this.#lastInput = bytes.at(-1) ?? this.#lastInput;
     for (let at = 0; at < bytes.length && !this.#isOver; ) {
       while (this.#room === 0 && !this.#isOver) {
         await new Promise<void>((resolve) => {
