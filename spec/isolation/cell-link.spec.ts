@@ -1,6 +1,6 @@
 /** The server's end of a cell that is hostile: it is dropped for what it says, and the server goes on. */
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { checkBoolean, checkMetrics, checkNothing } from "../../src/isolation/cell-checks.js";
 import { CellLink, type CellListener } from "../../src/isolation/cell-link.js";
 import { encodeFrame, FRAME } from "../../src/isolation/frames.js";
@@ -110,6 +110,28 @@ describe("CellLink", () => {
     expect(cell.isKilled).toBe(true);
     await expect(link.call(1, "pause", {}, checkNothing)).rejects.toEqual(CELL);
   });
+
+  it.each([
+    ["pause", 60_000],
+    ["agent", 180_000],
+  ] as const)(
+    "drops a cell that does not answer to %s, after %i ms",
+    async (method, patienceMs) => {
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+      try {
+        const { cell, link } = listening();
+        cell.answer = () => undefined;
+        const call = link.call(1, method, { stream: 1 }, checkNothing);
+        vi.advanceTimersByTime(patienceMs - 1);
+        expect(link.channel.open({ onBytes() {}, onEnd() {} }).stream.isOpen).toBe(true);
+        vi.advanceTimersByTime(1);
+        await expect(call).rejects.toMatchObject({ message: expect.stringContaining(method) });
+        expect(cell.isKilled).toBe(true);
+      } finally {
+        vi.useRealTimers();
+      }
+    },
+  );
 
   it("fails what waits when the cell ends, and says how it ended", async () => {
     const { cell, link, heard } = listening();

@@ -18,8 +18,9 @@ import { frameError } from "./frames.js";
 const PAYLOAD_BYTES_MAX = 256 * 1024;
 /** A cell that does not answer within this has stopped working: a start takes seconds on a slow host. */
 const ANSWER_TIMEOUT_MS = 60_000;
-/** Calls that wait for the guest, which may take its time. */
+/** Calls that wait for the guest, which may take its time: the cell itself gives it about a minute. */
 const WAITING_CALLS: ReadonlySet<CellCall> = new Set(["agent"]);
+const WAITING_TIMEOUT_MS = 180_000;
 
 /** A cell that is told to end is killed after this, ms. */
 const CLOSE_PATIENCE_MS = 1000;
@@ -48,7 +49,7 @@ export interface CellListener {
 interface WaitingCall {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: EstaloError) => void;
-  readonly timer: NodeJS.Timeout | undefined;
+  readonly timer: NodeJS.Timeout;
 }
 
 /** See the file's header. */
@@ -119,8 +120,8 @@ export class CellLink {
     const call = this.#lastCall;
     const answer = new Promise<unknown>((resolve, reject) => {
       const late = () => this.drop(frameError(`no answer to ${method}`));
-      const timer = WAITING_CALLS.has(method) ? undefined : setTimeout(late, ANSWER_TIMEOUT_MS);
-      timer?.unref();
+      const waits = WAITING_CALLS.has(method);
+      const timer = setTimeout(late, waits ? WAITING_TIMEOUT_MS : ANSWER_TIMEOUT_MS).unref();
       this.#calls.set(call, { resolve, reject, timer });
     });
     const message: CallMessage = { call, vm, method, args };
