@@ -1,4 +1,5 @@
 /** Copies and programs with a guest that says what it likes. */
+import { execFileSync } from "node:child_process";
 import {
   existsSync,
   lstatSync,
@@ -99,6 +100,21 @@ describe("a copy out of a hostile guest", () => {
     expect(readFileSync(join(target, "mine"), "utf8")).toBe("evil");
     expect(lstatSync(join(target, "mine")).mode & 0o7777).toBe(0o777);
     untouched();
+  });
+
+  it("takes away no device or pipe, and no link to one that is the target", async () => {
+    const pipe = join(outside, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    const file = Buffer.concat([entry("", "file"), data("evil"), done]);
+    const isTaken = { code: "ERR_ESTALO_HOST", data: { errno: "EEXIST" } };
+    await expect(guestThatSays(file).files.copyOut("/x", pipe)).rejects.toMatchObject(isTaken);
+    symlinkSync(pipe, target);
+    await expect(guestThatSays(file).files.copyOut("/x", target)).rejects.toMatchObject(isTaken);
+    const tree = [entry("", "directory"), entry("pipe", "file"), data("evil"), leave, done];
+    const copying = guestThatSays(Buffer.concat(tree)).files.copyOut("/", outside);
+    await expect(copying).rejects.toMatchObject(isTaken);
+    expect(lstatSync(pipe).isFIFO()).toBe(true);
+    expect(lstatSync(target).isSymbolicLink()).toBe(true);
   });
 
   it("follows no link that was there before", async () => {

@@ -133,7 +133,7 @@ class CopyOut {
   }
 
   async #makeFile(path: string, info: FileInfo): Promise<void> {
-    await clear(path);
+    await clear(path, this.#folders.length === 0);
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
     const handle = await onHost("make", path, open(path, flags, OWNER_MAY_WRITE));
     this.#file = { handle, path, info };
@@ -141,7 +141,7 @@ class CopyOut {
   }
 
   async #makeLink(path: string, info: FileInfo): Promise<void> {
-    await clear(path);
+    await clear(path, this.#folders.length === 0);
     await onHost("make link", path, symlink(info.target, path));
     await onHost("set time of", path, lutimes(path, info.mtimeMs / 1000, info.mtimeMs / 1000));
   }
@@ -193,8 +193,13 @@ class CopyOut {
   }
 }
 
-/** Takes away what has the name, unless that is a folder. */
-async function clear(path: string): Promise<void> {
+/** Takes away what has the name, a file or a link. What leads the caller's own target to a device is one, too. */
+async function clear(path: string, isTarget: boolean): Promise<void> {
+  const found = await (isTarget ? stat(path) : lstat(path)).catch(() => undefined);
+  const isFile = found?.isFile() || found?.isSymbolicLink();
+  if (found !== undefined && !isFile && !found.isDirectory()) {
+    throw hostError("replace", path, Object.assign(new Error("no file"), { code: "EEXIST" }));
+  }
   await unlink(path).catch((error) => {
     if (error?.code !== "ENOENT") throw hostError("replace", path, error);
   });
