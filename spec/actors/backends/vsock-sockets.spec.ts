@@ -222,6 +222,60 @@ describe("VsockSockets", () => {
     server.close();
   });
 
+  it("keeps few sockets of connections that a guest has closed, whose programs do not read", async () => {
+    const own = join(folder, "few.sock");
+    const few = new VsockFamily(checkVsock({ udsPath: own, connectionsMax: 2 }));
+    const its = VsockMachine.with((host) => few.requests[0].create(host) as VirtioVsock);
+    const server = createServer({ pauseOnConnect: true }, (socket) => sockets.push(socket));
+    const piece = Buffer.alloc(4096);
+    let answered = 0;
+    let taken = 0;
+    const look = () => {
+      for (const { operation, forwarded } of its.got()) {
+        if (operation === regs.RESPONSE || operation === regs.RESET) answered = operation;
+        taken = forwarded;
+      }
+    };
+    const ask = async (guestPort: number) => {
+      answered = 0;
+      its.send({ hostPort: 7, guestPort, operation: regs.REQUEST });
+      const isAnswered = () => {
+        look();
+        return answered !== 0;
+      };
+      await vi.waitUntil(isAnswered, { timeout: 20_000, interval: 1 });
+      return answered === regs.RESPONSE;
+    };
+    try {
+      await new Promise<void>((resolve) => server.listen(`${own}_7`, resolve));
+      let guestPort = 1;
+      for (; guestPort < 20 && (await ask(guestPort)); guestPort++) {
+        const ports = { hostPort: 7, guestPort };
+        for (let sent = 0, idle = 0; idle < 20; idle++) {
+          for (; sent + piece.length - taken <= regs.BUFFER_BYTES; sent += piece.length) {
+            its.send({ ...ports, operation: regs.DATA, payload: piece });
+            look();
+            idle = 0;
+          }
+          await new Promise((resolve) => setTimeout(resolve, 1));
+          look();
+        }
+        its.send({ ...ports, operation: regs.SHUTDOWN, flags: 3 });
+        look();
+      }
+      expect(guestPort).toBeGreaterThan(4);
+      expect(guestPort).toBeLessThan(20);
+      // What was said is still there for who reads it after all, and then there is room again.
+      for (const socket of sockets) socket.resume();
+      const areRead = () => sockets.every(({ readableEnded }) => readableEnded);
+      await vi.waitUntil(areRead, { timeout: 20_000 });
+      await vi.waitUntil(() => ask(++guestPort), { timeout: 20_000 });
+    } finally {
+      few.close();
+      server.close();
+    }
+  });
+
   it("refuses the guest a port where nobody listens", async () => {
     m.send({ hostPort: 8, guestPort: 99, operation: regs.REQUEST });
     await packet(regs.RESET);

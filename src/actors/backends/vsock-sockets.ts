@@ -87,6 +87,7 @@ export class VsockSockets {
   readonly #server: Server;
   readonly #bound: Stats;
   readonly #sockets = new Set<Socket>();
+  readonly #socketsMax: number;
 
   /**
    * Listens; raises ERR_ESTALO_VSOCK_SOCKET when the path is taken or cannot be had.
@@ -96,6 +97,8 @@ export class VsockSockets {
   constructor(path: string, connectionsMax: number, guest: VsockGuest) {
     this.#path = path;
     this.#guest = guest;
+    // The guest's have no more than the programs': those that are over, too, whose programs do not read.
+    this.#socketsMax = 2 * connectionsMax;
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: false }, (socket) =>
       this.#greet(socket),
     );
@@ -109,6 +112,11 @@ export class VsockSockets {
 
   /** The guest asks for a port of the host's: whoever listens at its path gets the connection. */
   offer(connection: VsockConnection): void {
+    if (this.#sockets.size >= this.#socketsMax) {
+      this.metrics.conn_event_fails++;
+      connection.destroy();
+      return;
+    }
     const socket = connect({ path: `${this.#path}_${connection.hostPort}`, allowHalfOpen: true });
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
