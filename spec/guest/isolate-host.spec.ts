@@ -83,7 +83,8 @@ describe.skipIf(reason !== undefined)("control groups of cells (need root)", () 
     const { id } = await client.microvms.create({ config });
     await until(() => groupsIn(folder).length === 2, "the microVM's cell and a spare one");
     for (const group of groupsIn(folder)) {
-      expect(readFileSync(join(group, "pids.max"), "latin1")).toBe("77\n");
+      const limit = () => readFileSync(join(group, "pids.max"), "latin1");
+      await until(() => limit() === "77\n", "the cell's limit");
       await until(() => inmatesOf(group).includes("cell\n"), "the cell is in it");
     }
     await client.microvms.delete(id, { force: true });
@@ -143,17 +144,30 @@ describe.skipIf(!usersMayIsolate)("a server without root (users may make namespa
     expect(Buffer.from(await client.microvms.logs(ending.id)).toString()).toBe("bye\n");
     const { id } = await client.microvms.create({ config });
     const jails = join(server.stateFolder, "cells/cell");
-    const cells = readdirSync(jails).map((name) =>
-      readFileSync(join(jails, name, "root/cell.pid"), "latin1"),
-    );
-    for (const pid of cells) {
-      const status = readFileSync(`/proc/${pid}/status`, "latin1");
+    const look = (name: string) => {
+      try {
+        const proc = `/proc/${readFileSync(join(jails, name, "root/cell.pid"), "latin1")}`;
+        const [status, links] = [`${proc}/status`, `${proc}/net/dev`].map((file) =>
+          readFileSync(file, "latin1"),
+        );
+        return { status, links: links.trim().split("\n") };
+      } catch {
+        // It is being made, or taken away.
+        return { status: "", links: [] };
+      }
+    };
+    let cells: ReturnType<typeof look>[] = [];
+    // The spare one has only just been started.
+    await until(() => {
+      cells = readdirSync(jails).map(look);
+      return cells.length > 0 && cells.every(({ status }) => /^Seccomp:\t2$/m.test(status));
+    }, "all cells are confined");
+    for (const { status, links } of cells) {
       expect(status).toMatch(new RegExp(`^Uid:\\t${NOBODY}\\t${NOBODY}\\t`, "m"));
       expect(status).toMatch(/^CapEff:\t0+$/m);
       expect(status).toMatch(/^NoNewPrivs:\t1$/m);
       expect(status).toMatch(/^NSpid:\t\d+\t1$/m);
-      expect(status).toMatch(/^Seccomp:\t2$/m);
-      expect(readFileSync(`/proc/${pid}/net/dev`, "latin1").trim().split("\n")).toHaveLength(3);
+      expect(links).toHaveLength(3);
     }
     await client.microvms.delete(id, { force: true });
     await server.end();
