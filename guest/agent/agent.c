@@ -113,6 +113,7 @@ _Noreturn static void listen_and_serve(void) {
 
 int main(int argc, char** argv) {
   umask(022);
+  free_signals();
   if (argc == 3 && strcmp(argv[1], "--connection") == 0) serve_and_end(atoi(argv[2]));
   if (argc == 1) listen_and_serve();
   fprintf(stderr, "usage: estalo-agent [--connection FD]\n");

@@ -119,6 +119,11 @@ bool send_failed(int connection, int number, const char* what);
 
 /* Each serves one request and says the rest of what there is to say. */
 void serve_exec(int connection, const struct frame* request);
+/*
+ * At the agent's start: its programs are to hear every signal, whatever ignores or blocks some
+ * here, as a shell does for what it starts in its background.
+ */
+void free_signals(void);
 void serve_health(int connection);
 void serve_set_time(int connection, const struct frame* request);
 void serve_read(int connection, const struct frame* request);

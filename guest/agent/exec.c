@@ -177,9 +177,24 @@ static void become_program(const char* const* argv, const char* const* envp) {
   errno = reason;
 }
 
+/* Signals that a program is to hear: what is ignored stays so over fork and exec. */
+static uint8_t unheard[NSIG] = {SIGPIPE};
+static size_t unheard_count = 1;
+
+void free_signals(void) {
+  struct sigaction action;
+  sigset_t none;
+  for (int number = 1; number < NSIG; number++)
+    if (number != SIGPIPE && sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+      unheard[unheard_count++] = (uint8_t)number;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 _Noreturn static void become(const struct order* order, const struct identity* identity,
                              const int child[3]) {
-  signal(SIGPIPE, SIG_DFL);
+  for (size_t i = 0; i < unheard_count; i++)
+    signal(unheard[i], SIG_DFL);
   setsid();
   for (int stream = 0; stream < 3; stream++)
     dup2(child[stream], stream);
@@ -217,7 +232,13 @@ static bool start(const struct order* order, const struct identity* identity,
   }
   if (program->pid < 0) return false;
   program->ended = (int)syscall(SYS_pidfd_open, program->pid, 0);
-  return program->ended >= 0;
+  if (program->ended >= 0) return true;
+  /* Nobody would hear of its end. */
+  int reason = errno;
+  kill(-program->pid, SIGKILL);
+  waitpid(program->pid, NULL, 0);
+  errno = reason;
+  return false;
 }
 
 static void put_frame(uint8_t type, const void* payload, size_t length) {

@@ -24,9 +24,10 @@ export class AgentProcess implements Disposable {
     ]);
   }
 
-  /** A connection with a new agent. */
-  connect(): Duplex {
-    const child = spawn(this.#path, ["--connection", "3"], {
+  /** A connection with a new agent, which is started by this program when one is given. */
+  connect(...starter: readonly string[]): Duplex {
+    const [program, ...words] = [...starter, this.#path, "--connection", "3"];
+    const child = spawn(program, words, {
       stdio: ["ignore", "inherit", "inherit", "pipe"],
       env: { PATH: process.env.PATH, HOME: "/root", ASAN_OPTIONS: "detect_leaks=0" },
     });

@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import { AgentChannel } from "../../../src/actors/agent/channel.js";
+import { GuestAgent } from "../../../src/actors/agent/guest-agent.js";
 import { encodeExec, encodeFrame, FRAME } from "../../../src/actors/agent/protocol.js";
 import { AgentProcess } from "../../support/agent-process.js";
 
@@ -182,6 +183,18 @@ describe("GuestAgent.exec", () => {
     expect(await program).toMatchObject({ exitCode: 0 });
     expect(said).toMatch(/^33 111\r\n[\s\S]*44 122\r\n/);
   });
+
+  it.each(["SIGINT", "SIGQUIT", "SIGUSR1"] as const)(
+    "ends a program by %s, which whoever started the agent ignores",
+    async (signal) => {
+      // As a shell ignores some for what is in its background.
+      const ignoring = ["sh", "-c", 'trap "" INT QUIT USR1; exec "$@"', "sh"];
+      const started = new GuestAgent(async () => host.connect(...ignoring));
+      const program = started.exec(["sleep", "1000"], { timeoutMs: 20_000 });
+      await program.kill(signal);
+      expect(await program).toMatchObject({ signal });
+    },
+  );
 
   it("kills the program and its group when it is aborted, late, or given up", async () => {
     const abort = new AbortController();
