@@ -101,12 +101,19 @@ void estalo_vcpu_complete_record(struct estalo_vcpu_loop* loop, uint64_t now) {
   __atomic_store_n(&loop->trace->written, loop->trace->written + 1, __ATOMIC_RELEASE);
 }
 
-/* Lets KVM take the answer of the last access in, without entering the guest. */
-static int finish_access(struct estalo_vcpu_loop* loop) {
-  __atomic_store_n(&loop->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+/*
+ * Lets KVM take the answer of the last access in, without entering the guest. One instruction may
+ * make several (a read before a write, a copy, a crossed page): then KVM asks for the next one, and
+ * keeps no trace of it for later.
+ */
+static int finish_access(struct estalo_vcpu_loop* loop, uint32_t watch, uint64_t entered) {
+  struct kvm_run* run = loop->run;
+  __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
   int result = ioctl(loop->vcpu_fd, KVM_RUN, 0);
-  __atomic_store_n(&loop->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-  return result < 0 && errno != EINTR && errno != EAGAIN ? -errno : ESTALO_EXIT_KICKED;
+  __atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+  if (result < 0) return errno != EINTR && errno != EAGAIN ? -errno : ESTALO_EXIT_KICKED;
+  record_exit(loop, run->exit_reason, watch, entered);
+  return run->exit_reason != KVM_EXIT_INTR ? (int)run->exit_reason : ESTALO_EXIT_KICKED;
 }
 
 int estalo_vcpu_run(struct estalo_vcpu_loop* loop) {
@@ -116,8 +123,9 @@ int estalo_vcpu_run(struct estalo_vcpu_loop* loop) {
     uint32_t watch = __atomic_load_n(&control->watch, __ATOMIC_RELAXED);
     uint64_t entered = (watch & ESTALO_WATCH_TIME) ? __rdtsc() : 0;
     estalo_vcpu_complete_record(loop, entered);
-    if (__atomic_load_n(&control->pending, __ATOMIC_SEQ_CST) != 0) return finish_access(loop);
     run->kvm_valid_regs = (watch & ESTALO_WATCH_RIP) ? KVM_SYNC_X86_REGS : 0;
+    if (__atomic_load_n(&control->pending, __ATOMIC_SEQ_CST) != 0)
+      return finish_access(loop, watch, entered);
     if (ioctl(loop->vcpu_fd, KVM_RUN, 0) < 0) {
       if (errno != EINTR && errno != EAGAIN) return -errno;
       /* Cleared before `pending` is read again above, so that no kick between the two is lost. */
