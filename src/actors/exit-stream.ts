@@ -75,10 +75,12 @@ class ExitPump {
 
   #poll(): void {
     let fullest = 0;
-    for (const stream of this.#streams) fullest = Math.max(fullest, stream.poll());
+    this.#timer = undefined;
+    // Who watches again in the middle of it has its turn next time.
+    for (const stream of [...this.#streams]) fullest = Math.max(fullest, stream.poll());
     if (fullest > POLL_AIM) this.#delayMs = POLL_MIN_MS;
     else if (fullest < POLL_AIM / 2) this.#delayMs = Math.min(POLL_MAX_MS, this.#delayMs + 1);
-    if (this.#streams.size > 0) this.#timer = this.#arm();
+    if (this.#streams.size > 0) this.#timer ??= this.#arm();
   }
 }
 
