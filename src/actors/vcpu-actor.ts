@@ -179,6 +179,8 @@ function store(page: DataView, at: number, sizeBytes: number, value: number): vo
   if (sizeBytes === 1) page.setUint8(at, value);
   else if (sizeBytes === 2) page.setUint16(at, value, true);
   else page.setUint32(at, value, true);
+  // A part of an access across a page, which no device answers.
+  if (sizeBytes > 4) page.setUint32(at + 4, 0, true);
 }
 
 /** An exit that ends the vCPU, with what KVM says about it. */
