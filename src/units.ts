@@ -34,6 +34,6 @@ export function alignDown(value: number, grain: number): number {
 }
 
 /** `value` as `0x…`, the way addresses are written in logs and errors. */
-export function hex(value: number): string {
+export function hex(value: number | bigint): string {
   return `0x${value.toString(16)}`;
 }

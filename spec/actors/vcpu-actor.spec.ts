@@ -191,6 +191,24 @@ describe("VcpuActor", () => {
     expect(error.data.internal).toHaveLength(16);
   });
 
+  it("tells each digit of what KVM says", () => {
+    const { run } = attached();
+    const outcomes = [
+      [k.KVM_EXIT_INTERNAL_ERROR, k.KVM_RUN_INTERNAL_DATA_OFFSET],
+      [k.KVM_EXIT_FAIL_ENTRY, k.KVM_RUN_FAIL_ENTRY_REASON_OFFSET],
+    ].map(([reason, offset]) =>
+      run((page) => {
+        page.setUint32(k.KVM_RUN_INTERNAL_NDATA_OFFSET, 1, true);
+        page.setBigUint64(offset, 0xfedc_ba98_7654_3211n, true);
+        return reason;
+      }),
+    );
+    expect(outcomes).toMatchObject([
+      { error: { data: { internal: ["0xfedcba9876543211"] } } },
+      { error: { data: { hardware: "0xfedcba9876543211" } } },
+    ]);
+  });
+
   it.each([
     ["a failed entry", k.KVM_EXIT_FAIL_ENTRY, "KVM_EXIT_FAIL_ENTRY 0x0"],
     ["an exit nobody asked for", 99, "unexpected exit 99"],

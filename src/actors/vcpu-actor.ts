@@ -190,7 +190,7 @@ function unexpectedExit({ setup, page }: Attachment, reason: number): EstaloErro
     const suberror = page.getUint32(k.KVM_RUN_INTERNAL_SUBERROR_OFFSET, true);
     const count = Math.min(page.getUint32(k.KVM_RUN_INTERNAL_NDATA_OFFSET, true), 16);
     const data = Array.from({ length: count }, (_, i) =>
-      hex(Number(page.getBigUint64(k.KVM_RUN_INTERNAL_DATA_OFFSET + 8 * i, true))),
+      hex(page.getBigUint64(k.KVM_RUN_INTERNAL_DATA_OFFSET + 8 * i, true)),
     );
     const what = suberror === 1 ? "could not emulate an instruction" : `suberror ${suberror}`;
     return new EstaloError("ERR_ESTALO_VCPU_STOPPED", `${who}: KVM_EXIT_INTERNAL_ERROR, ${what}`, {
@@ -198,7 +198,7 @@ function unexpectedExit({ setup, page }: Attachment, reason: number): EstaloErro
     });
   }
   if (reason === k.KVM_EXIT_FAIL_ENTRY) {
-    const hardware = hex(Number(page.getBigUint64(k.KVM_RUN_FAIL_ENTRY_REASON_OFFSET, true)));
+    const hardware = hex(page.getBigUint64(k.KVM_RUN_FAIL_ENTRY_REASON_OFFSET, true));
     return new EstaloError("ERR_ESTALO_VCPU_STOPPED", `${who}: KVM_EXIT_FAIL_ENTRY ${hardware}`, {
       data: { vcpu: setup.vcpu, reason, hardware },
     });

@@ -235,7 +235,7 @@ export class VcpuGroup {
       .read()
       .map(
         (exit) =>
-          `${exit.isWrite ? "write" : "read"} ${hex(exit.address)} ${exit.sizeBytes} bytes: ${hex(Number(exit.data))} (KVM_EXIT ${exit.reason})`,
+          `${exit.isWrite ? "write" : "read"} ${hex(exit.address)} ${exit.sizeBytes} bytes: ${hex(exit.data)} (KVM_EXIT ${exit.reason})`,
       );
     const registers = registersOf(machine, vcpu);
     return EstaloError.fromRecord({ ...record, data: { ...record.data, registers, lastExits } });
