@@ -70,6 +70,20 @@ describe("parseKernelImage of an ELF vmlinux", () => {
     expect(() => parse(contents)).toThrow(message);
   });
 
+  it("takes segments that touch, and refuses those that overlap", () => {
+    const kernel = elfKernel({ notes: Buffer.alloc(0) });
+    const second = 64 + 56;
+    kernel.copy(kernel, second, 64, second);
+    kernel.writeBigUInt64LE(0x100_0000n - 64n, second + 24);
+    expect(parse(kernel).segments).toHaveLength(2);
+    for (const gpa of [0x100_0000n, 0x100_003fn, 0xff_ffc1n]) {
+      kernel.writeBigUInt64LE(gpa, second + 24);
+      expect(() => parse(kernel)).toThrow(
+        expect.objectContaining({ code: FORMAT, message: expect.stringContaining("overlap at") }),
+      );
+    }
+  });
+
   it("says what is cut off a truncated file", () => {
     const whole = elfKernel({ notes: pvhNote(0x1000020) });
     const cutTo = (sizeBytes: number) => () => parse(whole.subarray(0, sizeBytes));

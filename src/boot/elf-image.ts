@@ -49,6 +49,7 @@ export function parseElf(file: OpenBootFile, probe: DataView): KernelImage {
   if (segments.length === 0) {
     throw kernelError("ERR_ESTALO_KERNEL_FORMAT", file, "is an ELF file with nothing to load");
   }
+  checkApart(file, segments);
   const entry = pvhEntry ?? readFileU64(file, probe, elf.E_ENTRY_OFFSET, "entry point");
   const protocol = pvhEntry === undefined ? "linux64" : "pvh";
   checkEntry(file, entry, segments, protocol === "pvh" ? 4 * GIB : IDENTITY_MAP_BYTES);
@@ -160,6 +161,21 @@ function isXenName(notes: DataView, at: number, sizeBytes: number): boolean {
   const name = "Xen\0";
   if (sizeBytes !== name.length) return false;
   return [...name].every((char, i) => notes.getUint8(at + i) === char.charCodeAt(0));
+}
+
+/** No byte of memory is loaded twice, or a small file would take as long as 64 kernels. */
+function checkApart(file: OpenBootFile, segments: readonly KernelSegment[]): void {
+  let endGpa: Gpa = 0;
+  for (const { gpa, memoryBytes } of segments.toSorted((a, b) => a.gpa - b.gpa)) {
+    if (gpa < endGpa) {
+      throw kernelError(
+        "ERR_ESTALO_KERNEL_FORMAT",
+        file,
+        `has segments that overlap at ${hex(gpa)}`,
+      );
+    }
+    endGpa = gpa + memoryBytes;
+  }
 }
 
 /** The first instruction must lie in what is loaded, below what the start state can reach. */
