@@ -1,13 +1,17 @@
 /** The exit loop over a runner that is played: real fronts, real exit ring, a run page written by hand. */
 import { beforeEach, describe, expect, it, vi } from "vitest";
-import type { DeviceWindow, VcpuOutcome } from "../../src/actors/messages.js";
+import { type DeviceWindow, GO_HOME, LEAVE, type VcpuOutcome } from "../../src/actors/messages.js";
 import { createSharedBlock } from "../../src/actors/shared-block.js";
 import { VcpuActor } from "../../src/actors/vcpu-actor.js";
 import { REPORT_EXIT_STATUS } from "../../src/devices/events.js";
 import { STATE_WORDS } from "../../src/devices/fronts.js";
 import * as report from "../../src/devices/report.regs.js";
 import * as serial from "../../src/devices/serial-16550.regs.js";
-import { EXIT_RING_BYTES, ExitRingConsumer } from "../../src/native/exit-ring.js";
+import {
+  EXIT_RING_BYTES,
+  EXIT_RING_ENTRIES,
+  ExitRingConsumer,
+} from "../../src/native/exit-ring.js";
 import * as k from "../../src/native/layouts.js";
 
 const DATA_OFFSET = 2048;
@@ -23,11 +27,15 @@ const runner = vi.hoisted(() => ({
   refuse: undefined as Error | undefined,
   name: "",
   signals: [] as number[],
+  onSignal: (): unknown => undefined,
 }));
 
 vi.mock("../../src/native/binding.js", () => ({
   native: () => ({
-    signalEventFd: (fd: number) => runner.signals.push(fd),
+    signalEventFd: (fd: number) => {
+      runner.signals.push(fd);
+      runner.onSignal();
+    },
     VcpuRunner: class {
       readonly runPage = runner.page;
       constructor(...args: unknown[]) {
@@ -112,7 +120,11 @@ function attached() {
     ring.drain((...entry) => entries.push(entry));
     return entries;
   };
-  return { actor, error, run, posts };
+  const control = new Int32Array(block.buffer, block.vcpus[0].controlOffset);
+  const ask = (pending: number) => {
+    control[k.VCPU_CONTROL_PENDING_OFFSET / 4] = pending;
+  };
+  return { actor, error, run, posts, ask };
 }
 
 const answer = (index = 0, bytes = 1) => {
@@ -122,7 +134,13 @@ const answer = (index = 0, bytes = 1) => {
 
 beforeEach(() => {
   new Uint8Array(runner.page).fill(0);
-  Object.assign(runner, { exits: [], released: 0, refuse: undefined, signals: [] });
+  Object.assign(runner, {
+    exits: [],
+    released: 0,
+    refuse: undefined,
+    signals: [],
+    onSignal: () => {},
+  });
 });
 
 describe("VcpuActor", () => {
@@ -163,6 +181,25 @@ describe("VcpuActor", () => {
       [1, REPORT_EXIT_STATUS, 6],
     ]);
     expect(runner.signals).toEqual([77]);
+  });
+
+  it("loses no post to a full ring when it has to leave, and waits for nobody when its process ends", () => {
+    const { run, posts, ask } = attached();
+    const status = (value: number) =>
+      memoryExit(REPORT + report.EXIT_STATUS_OFFSET, true, 4, BigInt(value));
+    const fill = () => run(...Array.from({ length: EXIT_RING_ENTRIES }, () => status(0)));
+    fill();
+    ask(LEAVE);
+    const taken: number[][] = [];
+    runner.onSignal = () => taken.push(...posts());
+    run(status(7));
+    expect(taken).toHaveLength(EXIT_RING_ENTRIES + 1);
+    expect(taken.at(-1)).toEqual([1, REPORT_EXIT_STATUS, 7]);
+    runner.onSignal = () => {};
+    fill();
+    ask(GO_HOME);
+    run(status(8));
+    expect(posts()).toHaveLength(EXIT_RING_ENTRIES);
   });
 
   it.each<[string, number, object]>([

@@ -1,7 +1,7 @@
 /** The group over threads that are played: what it does when they fail, die or do not notice. */
 import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import type { Machine } from "../../src/actors/machine.js";
-import type { VcpuOutcome } from "../../src/actors/messages.js";
+import { GO_HOME, type VcpuOutcome } from "../../src/actors/messages.js";
 import { createSharedBlock } from "../../src/actors/shared-block.js";
 import { VcpuGroup } from "../../src/actors/vcpu-group.js";
 import { EstaloError } from "../../src/errors.js";
@@ -126,6 +126,23 @@ describe("VcpuGroup", () => {
     await group.leave();
     await group.detach();
     expect(pool.back).toHaveLength(2);
+  });
+
+  it("sends all home when the process ends, as long as they are in the guest", async () => {
+    const others = process.listeners("exit");
+    const heard = () => process.listeners("exit").filter((listener) => !others.includes(listener));
+    const { group, threads, run, kicks, pending } = createGroup();
+    await group.attach();
+    run();
+    for (const listener of heard()) listener(0);
+    expect([pending(), kicks]).toEqual([
+      [GO_HOME, GO_HOME],
+      [1, 1],
+    ]);
+    const left = group.leave();
+    for (const thread of threads) thread.end({ kind: "kicked" });
+    await left;
+    expect(heard()).toEqual([]);
   });
 
   it("takes fresh threads after it gave its first ones back", async () => {

@@ -20,14 +20,14 @@ function createWords(startAt = 0): Int32Array {
 /** A ring with both ends on this thread. */
 function createRing(startAt = 0) {
   const words = createWords(startAt);
-  const ring = { wakes: 0, leaving: false };
+  const ring = { wakes: 0, deserted: false };
   const consumer = new ExitRingConsumer(words);
   const producer = new ExitRingProducer(
     words,
     () => {
       ring.wakes += 1;
     },
-    () => ring.leaving,
+    () => ring.deserted,
   );
   const drain = () => {
     const taken: number[][] = [];
@@ -149,19 +149,19 @@ describe("the exit ring", () => {
     expect(ring.drain()).toEqual([[1, 1, 1]]);
   });
 
-  it("drops what it is given while full when its vCPU has to leave", () => {
+  it("drops what it is given while full when nobody drains it", () => {
     const ring = createRing();
     for (let i = 0; i < EXIT_RING_ENTRIES; i++) ring.producer.post(1, 1, i);
-    ring.leaving = true;
+    ring.deserted = true;
     ring.producer.post(1, 1, 99_999);
     const values = ring.drain().map(([, , value]) => value);
     expect(values).toHaveLength(EXIT_RING_ENTRIES);
     expect(values).not.toContain(99_999);
   });
 
-  it("keeps posting while its vCPU has to leave, as long as there is room", () => {
+  it("keeps posting when nobody drains it, as long as there is room", () => {
     const ring = createRing();
-    ring.leaving = true;
+    ring.deserted = true;
     ring.producer.post(1, 1, 7);
     expect(ring.drain()).toEqual([[1, 1, 7]]);
   });

@@ -48,6 +48,10 @@ export type VcpuOutcome =
   | { readonly kind: "shutdown" }
   | { readonly kind: "failed"; readonly error: ErrorRecord };
 
+/** In a vCPU's `pending`: it has to leave the guest (pause, stop); its process ends, and nobody drains its ring. */
+export const LEAVE = 1;
+export const GO_HOME = 2;
+
 /** What a vCPU thread answers to; every call is made by the supervisor. */
 export interface VcpuThread {
   attach(setup: VcpuSetup): ErrorRecord | undefined;

@@ -15,11 +15,17 @@ import { type NativeVcpuRunner, native } from "../native/binding.js";
 import { EXIT_RING_BYTES, ExitRingProducer } from "../native/exit-ring.js";
 import * as k from "../native/layouts.js";
 import { hex } from "../units.js";
-import type { DeviceWindow, VcpuOutcome, VcpuSetup, VcpuThread } from "./messages.js";
+import {
+  type DeviceWindow,
+  GO_HOME,
+  type VcpuOutcome,
+  type VcpuSetup,
+  type VcpuThread,
+} from "./messages.js";
 
 /** How long a front's wait sleeps before it looks whether the vCPU has to leave, ms. */
 const WAIT_SLICE_MS = 10;
-/** How long a front sleeps before it asks a user's device again, ms: a post may have been dropped. */
+/** How long a front sleeps before it asks a user's device again, ms. */
 const ANSWER_SLICE_MS = 100;
 
 /** What a vCPU thread holds while it has a vCPU. */
@@ -48,11 +54,12 @@ export class VcpuActor implements VcpuThread {
         trace,
         `fc_vcpu ${setup.vcpu}`,
       );
-      const leaving = () => Atomics.load(control, k.VCPU_CONTROL_PENDING_OFFSET / 4) !== 0;
+      const pending = () => Atomics.load(control, k.VCPU_CONTROL_PENDING_OFFSET / 4);
+      const leaving = () => pending() !== 0;
       const ring = new ExitRingProducer(
         new Int32Array(shared, block.ringOffset, EXIT_RING_BYTES / 4),
         () => native().signalEventFd(setup.hostFd),
-        leaving,
+        () => pending() === GO_HOME,
       );
       const page = runner.runPage;
       this.#attached = {

@@ -16,7 +16,7 @@ import * as k from "../native/layouts.js";
 import { TraceReader } from "../native/trace-ring.js";
 import { hex } from "../units.js";
 import type { Machine } from "./machine.js";
-import type { DeviceWindow, VcpuOutcome } from "./messages.js";
+import { type DeviceWindow, GO_HOME, LEAVE, type VcpuOutcome } from "./messages.js";
 import type { SharedBlock } from "./shared-block.js";
 import { type VcpuThreadHandle, vcpuThreads } from "./transport.js";
 
@@ -49,7 +49,7 @@ interface Connection {
 const inGuest = new Set<VcpuGroup>();
 
 function sendHome(): void {
-  for (const group of inGuest) group.kick();
+  for (const group of inGuest) group.kick(GO_HOME);
 }
 
 /** See the file's header. Thread: the supervisor's. */
@@ -135,9 +135,9 @@ export class VcpuGroup {
   }
 
   /** Asks every vCPU to leave the guest, without waiting. */
-  kick(): void {
+  kick(pending: typeof LEAVE | typeof GO_HOME = LEAVE): void {
     for (const [vcpu, control] of this.#control.entries()) {
-      Atomics.store(control, k.VCPU_CONTROL_PENDING_OFFSET / 4, 1);
+      Atomics.store(control, k.VCPU_CONTROL_PENDING_OFFSET / 4, pending);
       if (Atomics.load(control, k.VCPU_CONTROL_TID_OFFSET / 4) !== 0) {
         this.#connected().machine.vcpus[vcpu].kick();
       }

@@ -54,7 +54,7 @@ export class MailboxFront implements DeviceFront {
     Atomics.store(state, words.REQUEST_WORD, before + 1);
     if (Atomics.load(state, words.GONE_WORD) !== 0) return words.ALL_ONES;
     do {
-      // Again: a full ring drops what a vCPU posts on its way out.
+      // Again: for the back an access that it knows is none.
       this.#context.post(MAILBOX_ACCESS, 0);
     } while (!this.#context.waitAnswer(words.ANSWER_WORD, before));
     return state[words.RESULT_WORD] >>> 0;

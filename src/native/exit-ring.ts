@@ -25,31 +25,31 @@ const MASK = EXIT_RING_ENTRIES - 1;
 
 export const EXIT_RING_BYTES = (ENTRIES + EXIT_RING_ENTRIES * ENTRY_WORDS) * 4;
 
-/** How long a producer sleeps on a full ring before it looks whether it has to leave, ms. */
+/** How long a producer sleeps on a full ring before it looks whether anybody drains it, ms. */
 const FULL_WAIT_MS = 10;
 
 /** The vCPU thread's end. */
 export class ExitRingProducer {
   readonly #words: Int32Array;
   readonly #wake: () => void;
-  readonly #leaving: () => boolean;
+  readonly #deserted: () => boolean;
 
   /**
    * @param words - the ring's words in the microVM's shared block
    * @param wake - signals the consumer's eventfd
-   * @param leaving - whether this vCPU was asked to stop: then a full ring drops instead of waiting
+   * @param deserted - whether nobody drains it any more: then a full ring drops instead of waiting
    */
-  constructor(words: Int32Array, wake: () => void, leaving: () => boolean) {
+  constructor(words: Int32Array, wake: () => void, deserted: () => boolean) {
     this.#words = words;
     this.#wake = wake;
-    this.#leaving = leaving;
+    this.#deserted = deserted;
   }
 
   post(device: number, event: number, value: number): void {
     const words = this.#words;
     const tail = words[TAIL];
     while (((tail - Atomics.load(words, HEAD)) | 0) >= EXIT_RING_ENTRIES) {
-      if (this.#leaving()) return;
+      if (this.#deserted()) return;
       this.#wake();
       Atomics.wait(words, HEAD, Atomics.load(words, HEAD), FULL_WAIT_MS);
     }
