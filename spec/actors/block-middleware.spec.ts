@@ -129,6 +129,18 @@ describe("FilteredDisk", () => {
     expect(unhandled).not.toHaveBeenCalled();
   });
 
+  it("tells the guest of an error when a function throws that nobody before it waits for", async () => {
+    const { disk, request } = started(
+      (_item, next) => void next(),
+      () => {
+        throw new Error("not today");
+      },
+    );
+    const before = Buffer.from(disk.bytes);
+    expect(await request(OUT, 1)).toBe(1);
+    expect(Buffer.from(disk.bytes)).toEqual(before);
+  });
+
   it("ends a request whose function is never settled, and keeps its memory from it", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     let late: DriveRequest | undefined;

@@ -97,6 +97,44 @@ describe("MiddlewareChain", () => {
     expect(reports).toEqual(["things middleware: things: next() twice"]);
   });
 
+  it("fails an item whose function throws behind one that does not wait for it", async () => {
+    const { chain, reports } = created();
+    chain.use((_item, next) => void next());
+    const remove = chain.use(async (_item, next) => {
+      await next();
+      throw new Error("the second's");
+    });
+    expect(await chain.send({ value: 1 }, () => {})).toBe("failed");
+    remove();
+    chain.use(() => {
+      throw new Error("the third's");
+    });
+    expect(await chain.send({ value: 1 }, () => {})).toBe("failed");
+    expect(reports).toEqual(["things middleware: Error: the second's"]);
+  });
+
+  it("leaves it to who waits for next what becomes of a failure behind it", async () => {
+    const { chain, reports } = created();
+    const waiting: Middleware<{ value: number }>[] = [
+      async (_item, next) => {
+        try {
+          await next();
+        } catch {}
+      },
+      (_item, next) => next().catch(() => {}),
+    ];
+    for (const run of waiting) {
+      const removeFirst = chain.use(run);
+      const removeSecond = chain.use(() => {
+        throw new Error("the second's");
+      });
+      expect(await chain.send({ value: 1 }, () => {})).toBe("kept");
+      removeFirst();
+      removeSecond();
+    }
+    expect(reports).toEqual([]);
+  });
+
   it("holds so many at once and refuses others", async () => {
     const { chain } = created(2);
     let go: () => void = () => {};

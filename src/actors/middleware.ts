@@ -6,8 +6,8 @@
  *
  * Those that are installed when an item comes are asked in the order in which they were installed. One that
  * does not call `next` keeps the item; one that throws or rejects is reported, at most once a second. One that
- * does not wait for `next` hears nothing of what fails behind it, and the item is done when all are. As many items
- * as `heldMax` may be on their way at once.
+ * does not wait for `next` hears nothing of what fails behind it: the item is done when all are, and fails if a
+ * function behind did. As many items as `heldMax` may be on their way at once.
  */
 import { EstaloError, toEstaloError } from "../errors.js";
 
@@ -37,6 +37,37 @@ export interface MiddlewareMetrics {
 export type MiddlewareReporter = (where: string, error: EstaloError) => void;
 
 const REPORT_EVERY_MS = 1000;
+
+/** What `next` gives: where nobody waits for it, a failure is no unhandled rejection, and is found here. */
+class Passing extends Promise<void> {
+  /** Somebody waits: what fails is theirs. */
+  isHeard = false;
+  /** Fulfilled when it is settled. */
+  readonly failed: Promise<{ readonly error: unknown } | undefined>;
+
+  constructor(executor: ConstructorParameters<typeof Promise<void>>[0]) {
+    super(executor);
+    this.failed = super.then(
+      () => undefined,
+      (error) => ({ error }),
+    );
+  }
+
+  static override get [Symbol.species]() {
+    return Promise;
+  }
+
+  // `await` comes by here as well: this is no promise of the language's own class.
+  // biome-ignore lint/suspicious/noThenProperty: it is a promise
+  override then<A = void, B = never>(
+    // biome-ignore lint/suspicious/noConfusingVoidType: as in the class above it
+    done?: ((value: void) => A | PromiseLike<A>) | null,
+    failed?: ((error: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    this.isHeard = true;
+    return super.then(done, failed);
+  }
+}
 
 /** See the file's header. Thread: the device host's. */
 export class MiddlewareChain<Item> {
@@ -98,30 +129,34 @@ export class MiddlewareChain<Item> {
     }
     const all = functions;
     let hasPassed = false;
-    const behind: Promise<void>[] = [];
-    // Whoever waits for it hears of its failure; where nobody does, the process must not.
-    const unheard = (rest: Promise<void>) => {
-      behind.push(rest.catch(() => {}));
-      return rest;
-    };
+    const behind: Passing[] = [];
+    // What fails there has its own way to tell.
+    const ofLast: unknown[] = [];
     const pass = async (index: number): Promise<void> => {
       if (index < all.length) {
         let isCalled = false;
         const next = () => {
-          const isSecond = isCalled;
+          if (isCalled) return this.#refuseSecond();
           isCalled = true;
-          return unheard(isSecond ? this.#refuseSecond() : pass(index + 1));
+          const passing = new Passing((resolve) => resolve(pass(index + 1)));
+          behind.push(passing);
+          return passing;
         };
         await all[index].run(item, next);
         return;
       }
       hasPassed = true;
-      await last(item);
+      try {
+        await last(item);
+      } catch (error) {
+        ofLast.push(error);
+        throw error;
+      }
     };
     this.#held++;
     try {
       await pass(0);
-      for (const rest of behind) await rest;
+      await allDone(behind, ofLast);
     } catch (error) {
       this.metrics.failed++;
       this.#failed(toEstaloError(error));
@@ -138,7 +173,9 @@ export class MiddlewareChain<Item> {
   #refuseSecond(): Promise<never> {
     const twice = new EstaloError("ERR_ESTALO_STATE", `${this.#where}: next() twice`);
     this.#failed(twice);
-    return Promise.reject(twice);
+    const refusal = Promise.reject(twice);
+    refusal.catch(() => {});
+    return refusal;
   }
 
   #failed(error: EstaloError): void {
@@ -147,4 +184,16 @@ export class MiddlewareChain<Item> {
     this.#reportedAtMs = now;
     this.#report(`${this.#where} middleware`, error);
   }
+}
+
+/** Waits for all, those that come meanwhile as well; raises what a function failed with that nobody waits for. */
+async function allDone(behind: readonly Passing[], ofLast: readonly unknown[]): Promise<void> {
+  let unheard: { readonly error: unknown } | undefined;
+  for (const passing of behind) {
+    const failed = await passing.failed;
+    if (failed !== undefined && !passing.isHeard && !ofLast.includes(failed.error)) {
+      unheard ??= failed;
+    }
+  }
+  if (unheard !== undefined) throw unheard.error;
 }
