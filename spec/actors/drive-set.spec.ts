@@ -12,6 +12,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { openDiskFile } from "../../src/actors/backends/disk-file.js";
+import { LibuvDisk } from "../../src/actors/backends/libuv-disk.js";
+import { UringDisk } from "../../src/actors/backends/uring-disk.js";
 import { FilteredDisk } from "../../src/actors/block-middleware.js";
 import type { CheckedDrive, IoEngine } from "../../src/actors/config.js";
 import { DeviceHost } from "../../src/actors/device-host.js";
@@ -321,6 +323,30 @@ describe("DriveSet", () => {
       });
       set.abandon();
       await machine.device.quiesce();
+      set.close();
+    });
+
+    it("has a new file's long requests cut short as well when the microVM ends meanwhile", async () => {
+      const told = new Set<unknown>();
+      for (const { prototype } of [LibuvDisk, UringDisk]) {
+        const { abandon } = prototype;
+        const spied = vi.spyOn(prototype, "abandon").mockImplementation(function (
+          this: LibuvDisk & UringDisk,
+        ) {
+          told.add(this);
+          abandon.call(this);
+        });
+        onTestFinished(() => spied.mockRestore());
+      }
+      const { set, machine, offerRead, answered } = running(ioEngine);
+      const changed = vi.spyOn(machine.device, "setBackend");
+      for (let slot = 0; slot < 8; slot++) offerRead(slot, slot);
+      machine.kick();
+      const replaced = set.replace("a", file("b"));
+      set.abandon();
+      await answered(8);
+      await replaced;
+      expect(told).toContain(changed.mock.calls[0][0]);
       set.close();
     });
 

@@ -40,6 +40,7 @@ export class DriveSet implements DeviceFamily {
   readonly #drives: Drive[] = [];
   readonly #patience = new Patience();
   #surroundings: DeviceSurroundings | undefined;
+  #abandoned = false;
   #closed = false;
 
   /** Opens every drive's file that is not given; raises ERR_ESTALO_DRIVE_FILE with none left open. */
@@ -151,6 +152,7 @@ export class DriveSet implements DeviceFamily {
 
   /** The microVM ends: its requests need not be carried out any more, and what is long is cut short. */
   abandon(): void {
+    this.#abandoned = true;
     this.#patience.end();
     for (const { backend } of this.#drives) backend?.abandon();
   }
@@ -215,6 +217,8 @@ export class DriveSet implements DeviceFamily {
     const old = drive.backend;
     drive.backend = fresh;
     drive.config = config;
+    // It came too late to hear of it, and may have requests already.
+    if (this.#abandoned) fresh.abandon();
     old?.close();
     return fresh.sizeBytes;
   }
