@@ -234,6 +234,42 @@ describe("inspect and wait", () => {
       stderr: expect.stringContaining("it is lost, the server was killed"),
     });
   });
+
+  it("waits for those that it can", async () => {
+    fleet = ["a", "b", "c"].map((name) =>
+      playedMicrovm({
+        id: name,
+        name,
+        exit: { reason: "poweroff", exitCode: name === "c" ? 7 : 0 },
+      }),
+    );
+    expect(await estalo("wait", "none", "b", "c")).toMatchObject({
+      status: 125,
+      stdout: "0\n7\n",
+      stderr: expect.stringContaining("ERR_ESTALO_NOT_FOUND"),
+    });
+  });
+
+  it("knows how one with --rm ended while another ran", async () => {
+    const exit = { reason: "poweroff", guestStatus: 3, error: null, exitCode: 3 };
+    fleet[0].exit = { ...exit, exitCode: 0 };
+    let isFirstOver = () => {};
+    const firstIsOver = new Promise<void>((resolve) => {
+      isFirstOver = resolve;
+    });
+    const { play } = server;
+    server.play = async (request) => {
+      if (request.url.startsWith("/v1/microvms/web/wait")) await firstIsOver;
+      if (!request.url.startsWith("/v1/microvms/db/wait"))
+        return (await play(request)) as PlayedReply;
+      fleet[1].exit = exit;
+      const reply = (await play(request)) as PlayedReply;
+      fleet.pop();
+      isFirstOver();
+      return reply;
+    };
+    expect(await estalo("wait", "web", "db")).toMatchObject({ status: 3, stdout: "0\n3\n" });
+  });
 });
 
 describe("create and run -d", () => {

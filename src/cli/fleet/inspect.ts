@@ -10,6 +10,8 @@ import { inOrder } from "./each.js";
 
 /** Calls on their way at the same time. */
 const AT_ONCE = 16;
+/** Waits on their way: one with --rm can be waited for until its end only. */
+const WAITS_AT_ONCE = 256;
 
 /** A JSON list of them, or a line for each; 125 when one is not there. */
 export async function inspect(call: FleetCall): Promise<number> {
@@ -28,19 +30,27 @@ export async function inspect(call: FleetCall): Promise<number> {
   return status;
 }
 
-/** The exit codes; the first that is not 0 is the status. */
+/** The exit codes; the first that is not 0 is the status, or 125 when one of them cannot be told. */
 export async function wait(call: FleetCall): Promise<number> {
   let status = 0;
+  let hasFailed = false;
   const { client } = call;
-  // One after the other: those that have ended meanwhile answer at once.
-  for (const given of givenMicrovms(call)) {
+  const end = async (given: string) => {
     const microvm = await withMicrovm(client, given, (id) => client.microvms.wait(id));
-    const exitCode = exitCodeOf(microvm);
+    return { microvm, exitCode: exitCodeOf(microvm) };
+  };
+  for await (const [, outcome] of inOrder(givenMicrovms(call), WAITS_AT_ONCE, end)) {
+    if (outcome.status === "rejected") {
+      process.stderr.write(errorText(outcome.reason));
+      hasFailed = true;
+      continue;
+    }
+    const { microvm, exitCode } = outcome.value;
     if (call.isJson) writeJson(microvm);
     else process.stdout.write(`${exitCode}\n`);
     status ||= exitCode;
   }
-  return status;
+  return hasFailed ? EXIT_FAILURE : status;
 }
 
 function exitCodeOf({ id, name, exit, state, lostReason }: Microvm): number {
