@@ -1,5 +1,5 @@
 /** `estalo exits` with a server that is played: what it asks for, and what it makes of the messages. */
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { fleetCommand } from "../support/fleet-command.js";
 import { PlayedServer, playedMicrovm, problem } from "../support/played-server.js";
 
@@ -93,6 +93,19 @@ describe("estalo exits", () => {
         .split("\n")
         .map((line) => JSON.parse(line)),
     ).toEqual([EXIT, EXIT, COUNTS]);
+  });
+
+  it("asks for no more while nobody takes what it wrote", async () => {
+    messages.push({ type: "exits", lost: 0, dropped: 0, exits: [EXIT] });
+    const { stdout } = process;
+    let isFull = true;
+    Object.defineProperty(stdout, "writableNeedDrain", { configurable: true, get: () => isFull });
+    onTestFinished(() => void Reflect.deleteProperty(stdout, "writableNeedDrain"));
+    const outcome = estalo("web");
+    await vi.waitFor(() => expect(stdout.listenerCount("drain")).toBe(1), 5000);
+    isFull = false;
+    stdout.emit("drain");
+    expect((await outcome).stdout).toContain(" serial ");
   });
 
   it("says what is wrong with its words", async () => {

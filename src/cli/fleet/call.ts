@@ -2,6 +2,7 @@
  * What every verb that asks a server has: a client, its words, and ways to name microVMs as people do: by
  * name, by id, or by the beginning of an id.
  */
+import { once } from "node:events";
 import { EstaloClient } from "../../api/client/client.js";
 import type { Microvm } from "../../api/client/types.js";
 import { EstaloError } from "../../errors.js";
@@ -86,6 +87,11 @@ async function meant(client: EstaloClient, given: string, notFound: EstaloError)
 /** Writes one JSON value as a line. */
 export function writeJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+/** Fulfilled when standard output takes more: what waits for a slow reader in this process has no bound. */
+export async function outputRoom(): Promise<void> {
+  if (process.stdout.writableNeedDrain) await once(process.stdout, "drain");
 }
 
 /** A whole number of an option; raises ERR_ESTALO_USAGE. */

@@ -6,6 +6,7 @@ import { nearest, usageError } from "../arguments.js";
 import {
   type FleetCall,
   filtersOf,
+  outputRoom,
   takesNothing,
   wholeNumber,
   withMicrovm,
@@ -49,6 +50,7 @@ export async function events(call: FleetCall): Promise<number> {
   for await (const event of stream) {
     if (isJson) writeJson(event);
     else process.stdout.write(eventLine(event));
+    await outputRoom();
   }
   return 0;
 }

@@ -6,7 +6,7 @@ import type {
   ExitsCountsMessage,
   ExitsHelloMessage,
 } from "../../api/client/types.js";
-import { type FleetCall, givenMicrovms, withMicrovm, writeJson } from "./call.js";
+import { type FleetCall, givenMicrovms, outputRoom, withMicrovm, writeJson } from "./call.js";
 import { countsTable, exitLine } from "./exit-table.js";
 
 /** What `--top` counts by when nobody says. */
@@ -52,6 +52,8 @@ export async function exits(call: FleetCall): Promise<number> {
   const show = isJson ? jsonLines : people(by?.split(",") ?? [], isTop);
   for await (const message of client.exits(id, { query })) {
     if ("json" in message) show(message.json as Message);
+    // Who reads slowly misses some, and is told how many.
+    await outputRoom();
   }
   return 0;
 }

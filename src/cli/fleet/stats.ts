@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { EstaloClient } from "../../api/client/client.js";
 import type { Microvm, MicrovmMetrics } from "../../api/client/types.js";
 import { isEstaloError } from "../../errors.js";
-import { type FleetCall, givenMicrovms, withMicrovm, writeJson } from "./call.js";
+import { type FleetCall, givenMicrovms, outputRoom, withMicrovm, writeJson } from "./call.js";
 import { inOrder } from "./each.js";
 import { type Column, size, tableText } from "./table.js";
 import { LIVE_STATES } from "./verb-table.js";
@@ -106,6 +106,7 @@ async function watch(
     });
     if (isJson) for (const use of uses) writeJson(use);
     else process.stdout.write(`${isLive ? CLEAR_SCREEN : ""}${text(uses)}`);
+    await outputRoom();
     const isOver = parsed.operands.length > 0 && now.length === 0;
     if (isOnce || (verb.name === "top" && isOver) || isOver) return 0;
     before = metrics;
