@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { EXIT_FAILURE } from "../actors/exit-code.js";
+import { hostError } from "../errors.js";
 import { nearest, type ParsedArguments, parseArguments, usageError } from "./arguments.js";
 import { BENCH_VERB } from "./bench/verb.js";
 import { completionScript } from "./completion.js";
@@ -11,7 +12,7 @@ import { COMPAT_VERB, JAIL_VERB, VMM_VERB } from "./firecracker-verbs.js";
 import { FLEET_VERBS } from "./fleet/verb-table.js";
 import { overview, verbHelp } from "./help.js";
 import { NET_VERB } from "./net/net-verb.js";
-import { errorText, flush } from "./report.js";
+import { errorText, flush, isReaderGone } from "./report.js";
 import { checkLocal, runOptions } from "./run-options.js";
 import { SERVE_VERB } from "./serve-verb.js";
 import {
@@ -139,19 +140,33 @@ async function dispatch(words: readonly string[]): Promise<number> {
   if (first === "__complete") return (await import("./fleet/index.js")).complete(rest);
   // The process that `run --jail` became.
   if (first === "__jailed") {
-    process.stdout.on("error", () => {});
+    leaveOutput();
     return (await import("./vm-verbs.js")).runJailed(Number(rest[0]));
   }
   const verb = findVerb(first);
   const parsed = parseArguments(verb, rest);
   if (parsed.switches.has("help")) return showHelp(verb.name);
   // A microVM has to be ended before the process is: these see to it themselves.
-  const runsMicroVm = [RUN_VERB, DEMO_VERB, SERVE_VERB, BENCH_VERB].includes(verb);
-  process.stdout.on("error", () => runsMicroVm || process.exit(EXIT_BROKEN_PIPE));
+  if ([RUN_VERB, DEMO_VERB, SERVE_VERB, BENCH_VERB].includes(verb)) leaveOutput();
   return (HANDLERS.get(verb) as Handler)(parsed);
 }
 
+/** Output that cannot be written: whoever does not read it any more needs no word, a full disk does. */
+function endByOutput(error: Error): never {
+  if (isReaderGone(error)) process.exit(EXIT_BROKEN_PIPE);
+  process.stderr.write(errorText(hostError("write to", "standard output", error)));
+  process.exit(EXIT_FAILURE);
+}
+
+/** For a verb that sees to lost output itself. */
+function leaveOutput(): void {
+  process.stdout.off("error", endByOutput).on("error", () => {});
+}
+
 async function main(): Promise<void> {
+  process.stdout.on("error", endByOutput);
+  // Without standard error there is nobody to tell anything.
+  process.stderr.on("error", () => {});
   let status: number;
   try {
     status = await dispatch(process.argv.slice(2));

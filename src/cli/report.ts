@@ -25,9 +25,15 @@ function harmless(text: string): string {
   return text.replace(/(?![\n\t])\p{Cc}/gu, "\ufffd");
 }
 
-/** Waits until a stream has passed on all it was given, or never will. */
+/** Whether what we wrote failed since nobody reads it: not the pipe's, the connection's or the terminal's other end. */
+export function isReaderGone(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "EPIPE" || code === "ECONNRESET" || code === "EIO";
+}
+
+/** Waits until a stream has passed on all it was given, or never will; its error is told before. */
 export function flush(stream: Writable): Promise<void> {
-  if (stream.destroyed) return Promise.resolve();
+  if (stream.destroyed) return new Promise((resolve) => setImmediate(resolve));
   return new Promise((resolve) => {
     stream.write("", () => resolve());
   });

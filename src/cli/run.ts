@@ -11,13 +11,13 @@ import { defaultGuest } from "../actors/default-guest.js";
 import { EXIT_FAILURE, EXIT_TIMEOUT } from "../actors/exit-code.js";
 import type { MicroVmEvent, MicroVmExit } from "../actors/messages.js";
 import { vcpuThreads } from "../actors/transport.js";
-import { EstaloError, toEstaloError } from "../errors.js";
+import { EstaloError, hostError, toEstaloError } from "../errors.js";
 import { MicroVm } from "../microvm.js";
 import { type Attachment, attach } from "./attachment.js";
 import { trimWhenCalm } from "./calm.js";
 import { JsonLines } from "./json-lines.js";
 import { BridgeTaps } from "./net/bridge-taps.js";
-import { errorText, flush, Moments, Progress, timingsText } from "./report.js";
+import { errorText, flush, isReaderGone, Moments, Progress, timingsText } from "./report.js";
 import type { RunOptions } from "./run-options.js";
 import { type HostStreams, planWithGuest, planWithKernel, type RunPlan } from "./run-plan.js";
 
@@ -195,12 +195,12 @@ class Run {
   #listen(): () => void {
     const onSignal = (name: NodeJS.Signals) => this.#onSignal(constants.signals[name]);
     const onHangUp = () => this.#kill(SIGNAL_STATUS + constants.signals.SIGHUP);
-    const onBrokenPipe = () => this.#kill(SIGNAL_STATUS + constants.signals.SIGPIPE);
+    const onLostOutput = (error?: Error) => this.#onLostOutput(error);
     const onCrash = (error: unknown) => this.#crash(error);
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal).on("SIGHUP", onHangUp);
     process.on("uncaughtException", onCrash);
-    process.stdout.on("error", onBrokenPipe);
-    if (process.stdout.destroyed) onBrokenPipe();
+    process.stdout.on("error", onLostOutput);
+    if (process.stdout.destroyed) onLostOutput();
     // Without standard error there is nobody to tell anything.
     process.stderr.on("error", () => {});
     return () => {
@@ -233,6 +233,16 @@ class Run {
   #ask(number: number): boolean {
     if (this.#mode !== "console") return this.#attachment.signal(number);
     return this.#vm.state === "running" && this.#vm.sendCtrlAltDelete();
+  }
+
+  /** Nobody reads what the guest writes, or it cannot be kept. */
+  #onLostOutput(error?: Error): void {
+    const isBroken = error === undefined || isReaderGone(error);
+    if (!isBroken && this.#status === undefined) {
+      this.#progress.stop();
+      process.stderr.write(errorText(hostError("write to", "standard output", error)));
+    }
+    this.#kill(isBroken ? SIGNAL_STATUS + constants.signals.SIGPIPE : EXIT_FAILURE);
   }
 
   #detach(): void {
