@@ -7,8 +7,11 @@ if (major < 20 || (major === 20 && minor < 17)) {
 }
 const { existsSync } = await import("node:fs");
 // Two verbs have bundles of their own, since clients wait for their start.
-const isVmm = process.argv[2] === "vmm" && !process.argv.includes("--help");
-const isJail = process.argv[2] === "jail";
+const [verb, ...words] = process.argv.slice(2);
+const end = words.indexOf("--");
+const asksForHelp = words.slice(0, end < 0 ? undefined : end).includes("--help");
+const isVmm = verb === "vmm" && !asksForHelp;
+const isJail = verb === "jail";
 const bundle = isVmm ? "vmm" : isJail ? "jail" : "cli";
 const command = new URL(`../dist/${bundle}.js`, import.meta.url);
 if (!existsSync(command)) {
@@ -18,5 +21,5 @@ if (!existsSync(command)) {
 // Node.js 22.1 and later keep compiled code.
 (await import("node:module")).enableCompileCache?.();
 const { vmm, jail } = await import(command.href);
-if (isJail) jail(process.argv.slice(3), true);
-if (isVmm) await vmm(process.argv.slice(3));
+if (isJail) jail(words, true);
+if (isVmm) await vmm(words);

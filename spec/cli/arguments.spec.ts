@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { nearest, parseArguments } from "../../src/cli/arguments.js";
 import { parseDrive, parseRunOptions } from "../../src/cli/run-options.js";
-import { DOCTOR_VERB, RUN_VERB } from "../../src/cli/verbs.js";
+import { DOCTOR_VERB, RUN_VERB, VERBS } from "../../src/cli/verbs.js";
 
 const PLAIN = {
   jail: false,
@@ -115,6 +115,10 @@ describe("parseDrive", () => {
 });
 
 describe("parseArguments", () => {
+  it.each(VERBS)("takes --help of $name", (verb) => {
+    expect([...parseArguments(verb, ["--help"]).switches]).toEqual(["help"]);
+  });
+
   it("keeps what is no option, in a verb that takes no command", () => {
     const parsed = parseArguments(DOCTOR_VERB, ["a", "--json", "b"]);
     expect(parsed.operands).toEqual(["a", "b"]);

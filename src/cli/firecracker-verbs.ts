@@ -13,10 +13,13 @@ const optionOf = ({ name, value, isMultiple, help }: FirecrackerFlag): OptionSpe
   ...(isMultiple === true ? { multiple: true } : {}),
 });
 
+/** Their programs know no short options. */
+const LONG_HELP: OptionSpec = { name: "help", help: HELP.help };
+
 export const VMM_VERB: VerbSpec = {
   name: "vmm",
   summary: "Run one microVM by Firecracker's command line and API.",
-  options: VMM_FLAGS.map(optionOf),
+  options: [...VMM_FLAGS.map(optionOf), LONG_HELP],
   details: `Options are Firecracker's: only --NAME VALUE, each once. Exit statuses are Firecracker's as well
 (docs/exit-codes.md). docs/compatibility.md says what is the same and what differs.`,
   examples: [
@@ -29,7 +32,7 @@ export const JAIL_VERB: VerbSpec = {
   name: "jail",
   summary: "Run a program in a jail by Firecracker's jailer's command line; take a jail away.",
   operands: "[-- ARGUMENT…]",
-  options: JAIL_FLAGS.map(optionOf),
+  options: [...JAIL_FLAGS.map(optionOf), LONG_HELP],
   details: `Options are those of Firecracker's jailer: only --NAME VALUE. --id, --exec-file, --uid and --gid are needed; what
 follows -- is the program's. estalo jail rm ID [--force] takes a jail away that was started without --clean, with
 --chroot-base-dir and --exec-file as it was started. docs/jailer.md says what a jail is.`,
