@@ -1,5 +1,13 @@
 /** The link to a socket in a jail. */
-import { existsSync, mkdtempSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -45,5 +53,16 @@ describe("linkVsock", () => {
     expect(readlinkSync(other)).toBe("/elsewhere");
     removeVsockLink(other, "/elsewhere");
     expect(() => readlinkSync(other)).toThrow("ENOENT");
+  });
+
+  it("is found again below a folder that has another name as well", () => {
+    const [folder, names] = [realpathSync(scratch()), scratch()];
+    const path = join(names, "v");
+    const known = join(names, "state");
+    symlinkSync(folder, known);
+    // A jail's own name is the real one (makePlan).
+    linkVsock(configOf(path), join(folder, "cell/one/root"));
+    removeVsockLink(path, known);
+    expect(() => readlinkSync(path)).toThrow("ENOENT");
   });
 });
