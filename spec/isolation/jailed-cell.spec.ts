@@ -3,12 +3,13 @@
  * runs; needs root.
  */
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, fstatSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkNothing } from "../../src/isolation/cell-checks.js";
 import { CellLink } from "../../src/isolation/cell-link.js";
 import { removeOldCells, startCell } from "../../src/isolation/jailed-cell.js";
+import { native } from "../../src/native/binding.js";
 import {
   hostTraces,
   isRoot,
@@ -107,5 +108,31 @@ describe.skipIf(!isRoot)("a cell (needs root)", () => {
     mkdirSync(join(base, "cell", "half", "root"), { recursive: true });
     removeOldCells(jailsIn(base));
     expect(readdirSync(base)).toEqual([]);
+  });
+});
+
+describe("startCell", () => {
+  it("leaves no descriptor open where there is none for the second pair", () => {
+    const { socketPair } = native();
+    const opened: number[] = [];
+    const spy = vi.spyOn(native(), "socketPair");
+    onTestFinished(() => spy.mockRestore());
+    spy.mockImplementationOnce(() => {
+      const pair = socketPair();
+      opened.push(...pair);
+      return pair;
+    });
+    spy.mockImplementationOnce(() => {
+      throw Object.assign(new Error("socketpair"), { code: "EMFILE" });
+    });
+    const own = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+    expect(() => startCell(jailsIn(makeBase()), "one", own)).toThrowError(
+      expect.objectContaining({
+        code: "ERR_ESTALO_JAIL",
+        message: "make a cell's sockets: EMFILE",
+      }),
+    );
+    expect(opened).toHaveLength(2);
+    for (const fd of opened) expect(() => fstatSync(fd)).toThrowError("EBADF");
   });
 });

@@ -58,8 +58,7 @@ export function startCell(
     },
     program,
   );
-  const [descriptors, cellDescriptors] = native().socketPair();
-  const [channel, cellChannel] = native().socketPair();
+  const [[descriptors, cellDescriptors], [channel, cellChannel]] = twoSocketPairs();
   let child: ChildProcess;
   try {
     child = spawn(launcherFile(), ["start", ...plan.words], {
@@ -99,6 +98,18 @@ export function startCell(
       );
     }),
   };
+}
+
+/** For descriptors and for frames: both or, where this process may open no more, none. */
+function twoSocketPairs(): [[number, number], [number, number]] {
+  const made: [number, number][] = [];
+  try {
+    for (let count = 0; count < 2; count++) made.push(native().socketPair());
+  } catch (error) {
+    for (const fd of made.flat()) closeSync(fd);
+    throw hostError("make", "a cell's sockets", error, "ERR_ESTALO_JAIL");
+  }
+  return [made[0], made[1]];
 }
 
 /** Takes away jails that a server before this one left. */
