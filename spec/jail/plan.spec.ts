@@ -91,4 +91,15 @@ describe("removalWords", () => {
     writeFileSync(join(base, "node/odd/estalo-jail.json"), '{"cgroups":[1]}');
     expect(() => removalWords(base, "node", "odd", false)).toThrowError(/not a jail's record/);
   });
+
+  it("says what keeps it from reading a record", () => {
+    const base = makeBase();
+    mkdirSync(join(base, "node/one/estalo-jail.json"), { recursive: true });
+    expect(() => removalWords(base, "node", "one", false)).toThrowError(
+      expect.objectContaining({
+        code: "ERR_ESTALO_JAIL",
+        data: expect.objectContaining({ errno: "EISDIR" }),
+      }),
+    );
+  });
 });

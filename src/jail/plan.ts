@@ -12,7 +12,7 @@ import {
   statSync,
 } from "node:fs";
 import { basename, join } from "node:path";
-import { EstaloError, isEstaloError } from "../errors.js";
+import { EstaloError, hostError, isEstaloError } from "../errors.js";
 import { planCgroups } from "./cgroups.js";
 import { jailConfigError, onHost } from "./jail-error.js";
 import {
@@ -180,7 +180,7 @@ function readRecord(folder: string): string[] {
     text = readFileSync(file, "utf8");
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code !== "ENOENT") throw error;
+    if (code !== "ENOENT") throw hostError("read", file, error, "ERR_ESTALO_JAIL");
     throw jailConfigError(`There is no jail in ${folder}`, "ls its base folder");
   }
   try {
