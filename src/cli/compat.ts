@@ -5,7 +5,7 @@
 import { lstatSync, mkdirSync, readdirSync, readlinkSync, symlinkSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { EstaloError, hostError } from "../errors.js";
+import { EstaloError, hostError, isEstaloError } from "../errors.js";
 
 /** Programs of the package that stand for one of Firecracker's. */
 const PROGRAMS = ["firecracker", "jailer"];
@@ -25,17 +25,17 @@ export function linkPrograms(folder: string): string[] {
 }
 
 function link(program: string, path: string): string {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found?.isSymbolicLink() && readlinkSync(path) === program) return path;
-  if (found !== undefined) {
-    throw new EstaloError("ERR_ESTALO_USAGE", `${path} is there already, and not ours`, {
-      hint: "remove it, or name another folder",
-    });
-  }
   try {
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found?.isSymbolicLink() && readlinkSync(path) === program) return path;
+    if (found !== undefined) {
+      throw new EstaloError("ERR_ESTALO_USAGE", `${path} is there already, and not ours`, {
+        hint: "remove it, or name another folder",
+      });
+    }
     symlinkSync(program, path);
   } catch (error) {
-    throw hostError("link", path, error);
+    throw isEstaloError(error) ? error : hostError("link", path, error);
   }
   return path;
 }
