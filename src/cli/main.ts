@@ -167,6 +167,8 @@ async function main(): Promise<void> {
   process.stdout.on("error", endByOutput);
   // Without standard error there is nobody to tell anything.
   process.stderr.on("error", () => {});
+  // Node.js would open its debugger to every user of this host.
+  process.on("SIGUSR1", () => {});
   let status: number;
   try {
     status = await dispatch(process.argv.slice(2));

@@ -295,7 +295,8 @@ export class VmmProcess {
         void this.#end(status);
       });
     }
-    for (const name of ["SIGTERM", "SIGINT"] as const) {
+    // Node.js would open its debugger at SIGUSR1, which ends Firecracker.
+    for (const name of ["SIGTERM", "SIGINT", "SIGUSR1"] as const) {
       process.once(name, () => void this.#endBySignal(name));
     }
     process.on("SIGPIPE", () => {
