@@ -1,7 +1,7 @@
 /** The detach keys, the progress line, the timings line, errors and JSON Lines. */
 import { Writable } from "node:stream";
 import type { ReadStream } from "node:tty";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { JsonLines } from "../../src/cli/json-lines.js";
 import { errorText, Moments, Progress, timingsText } from "../../src/cli/report.js";
 import { DetachKeys, RawMode, typedInput } from "../../src/cli/terminal.js";
@@ -57,6 +57,28 @@ describe("RawMode", () => {
     expect(setRawMode.mock.calls).toEqual([[true], [false]]);
     expect(stopOutput).toHaveBeenCalledOnce();
     expect(process.listenerCount("exit")).toBe(handlers);
+  });
+});
+
+describe("RawMode, at signals", () => {
+  it.each(["SIGHUP", "SIGQUIT", "SIGXCPU"] as const)("gives the terminal back at %s", (signal) => {
+    const kill = vi.spyOn(process, "kill").mockReturnValue(true);
+    onTestFinished(() => kill.mockRestore());
+    const setRawMode = vi.fn();
+    const raw = new RawMode({ setRawMode } as unknown as ReadStream, async () => {});
+    const handlers = process.listenerCount(signal);
+    raw.enter();
+    const [handler] = process.listeners(signal).slice(handlers);
+    const other = () => {};
+    process.on(signal, other);
+    // Whoever takes the signal decides what it means.
+    handler?.(signal);
+    process.off(signal, other);
+    expect(setRawMode.mock.calls).toEqual([[true]]);
+    handler?.(signal);
+    expect(setRawMode.mock.calls).toEqual([[true], [false]]);
+    expect(kill.mock.calls).toEqual([[process.pid, signal]]);
+    expect(process.listenerCount(signal)).toBe(handlers);
   });
 });
 

@@ -16,11 +16,15 @@ async function stopOutputProcessing(isWanted: () => boolean): Promise<void> {
   if (isWanted()) spawnSync("stty", ["-opost"], { stdio: ["inherit", "ignore", "ignore"] });
 }
 
+/** At SIGINT and SIGTERM Node gives the terminal back itself. */
+const ENDING_SIGNALS = ["SIGHUP", "SIGQUIT", "SIGALRM", "SIGUSR2", "SIGXCPU"] as const;
+
 /** Raw mode of one terminal, our standard input. */
 export class RawMode {
   readonly #input: ReadStream;
   readonly #stopOutputProcessing: typeof stopOutputProcessing;
   readonly #onExit = () => this.leave();
+  readonly #onSignal = (signal: NodeJS.Signals) => this.#endBy(signal);
   #isRaw = false;
 
   constructor(input: ReadStream, stopOutput = stopOutputProcessing) {
@@ -35,6 +39,7 @@ export class RawMode {
     this.#isRaw = true;
     void this.#stopOutputProcessing(() => this.#isRaw);
     process.once("exit", this.#onExit);
+    for (const signal of ENDING_SIGNALS) process.on(signal, this.#onSignal);
   }
 
   /** Idempotent. */
@@ -42,8 +47,16 @@ export class RawMode {
     if (!this.#isRaw) return;
     this.#isRaw = false;
     process.off("exit", this.#onExit);
+    for (const signal of ENDING_SIGNALS) process.off(signal, this.#onSignal);
     // A terminal that is gone needs nothing back.
     if (!this.#input.destroyed) this.#input.setRawMode(false);
+  }
+
+  /** A signal that nobody else takes ends the process, as without us. */
+  #endBy(signal: NodeJS.Signals): void {
+    if (process.listenerCount(signal) > 1) return;
+    this.leave();
+    process.kill(process.pid, signal);
   }
 }
 
