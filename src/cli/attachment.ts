@@ -7,7 +7,7 @@ import type { Console } from "../actors/console.js";
 import { ConsoleOutput } from "../actors/console-output.js";
 import { GuestStdio } from "../actors/guest-stdio.js";
 import type { StreamMode } from "./run-plan.js";
-import { RawMode, typedInput } from "./terminal.js";
+import { keepOutputProcessing, RawMode, typedInput } from "./terminal.js";
 
 type GuestConsole = Pick<Console, "read" | "send" | "holdOutput">;
 
@@ -16,6 +16,8 @@ export interface AttachmentStreams {
   readonly stdin: NodeJS.ReadStream;
   /** Whether `stdin` is a terminal that the guest is to have. */
   readonly isTerminal: boolean;
+  /** This process may start programs, as stty(1). */
+  readonly startsPrograms: boolean;
   readonly stdout: Writable;
   readonly stderr: Writable;
   /** Where console text goes beside the tail that is kept; absent: nowhere. */
@@ -56,7 +58,7 @@ function attachFrames(
   isTerminal: boolean,
   streams: AttachmentStreams,
 ): Attachment {
-  const raw = new RawMode(streams.stdin as ReadStream);
+  const raw = rawModeOf(streams);
   const text = new Tail(streams.text);
   const resize = () => {
     const { rows, columns } = streams.size();
@@ -93,7 +95,7 @@ function attachFrames(
 }
 
 function attachConsole(console: GuestConsole, streams: AttachmentStreams): Attachment {
-  const raw = streams.isTerminal ? new RawMode(streams.stdin as ReadStream) : undefined;
+  const raw = streams.isTerminal ? rawModeOf(streams) : undefined;
   const output = new ConsoleOutput(console);
   let isFirst = true;
   const detach = console.read((bytes) => {
@@ -117,6 +119,10 @@ function attachConsole(console: GuestConsole, streams: AttachmentStreams): Attac
     // Everything was shown already.
     tail: "",
   };
+}
+
+function rawModeOf({ stdin, startsPrograms }: AttachmentStreams): RawMode {
+  return new RawMode(stdin as ReadStream, startsPrograms ? undefined : keepOutputProcessing);
 }
 
 /** Runs `take` over our input; input that breaks off is input that ends. */

@@ -177,6 +177,8 @@ class Run {
     return attach(this.#vm.console, this.#mode, {
       stdin,
       isTerminal: stdin.isTTY === true && stdout.isTTY === true && json === undefined,
+      // The filters of a jail end a process that does.
+      startsPrograms: this.#jailMs === undefined,
       stdout: json === undefined ? stdout : this.#own(json.stream(stdoutLine)),
       stderr: json === undefined ? stderr : this.#own(json.stream("stderr")),
       text: json === undefined ? (verbose ? stderr : undefined) : this.#own(json.stream("console")),

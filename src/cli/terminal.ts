@@ -16,6 +16,9 @@ async function stopOutputProcessing(isWanted: () => boolean): Promise<void> {
   if (isWanted()) spawnSync("stty", ["-opost"], { stdio: ["inherit", "ignore", "ignore"] });
 }
 
+/** For a process that may start no program: see stopOutputProcessing. */
+export async function keepOutputProcessing(): Promise<void> {}
+
 /** At SIGINT and SIGTERM Node gives the terminal back itself. */
 const ENDING_SIGNALS = ["SIGHUP", "SIGQUIT", "SIGALRM", "SIGUSR2", "SIGXCPU"] as const;
 

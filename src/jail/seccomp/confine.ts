@@ -1,5 +1,6 @@
 /** Puts this process's threads under seccomp filters. Once; there is no way back. */
 import { readFileSync } from "node:fs";
+import { isatty } from "node:tty";
 import { native } from "../../native/binding.js";
 import { onHost } from "../jail-error.js";
 import { parseFilters } from "./custom.js";
@@ -28,9 +29,19 @@ export function confine(filters: SeccompFilters = defaultFilters(process.pid)): 
     { length: most + 1 },
     (_, number) => `${SYSCALL_NAMES.get(number) ?? "unknown"}\n`,
   );
+  openTerminals();
   onHost("install", "seccomp filters", () =>
     native().confine(all, vcpu, pool, platform, names.join("")),
   );
+}
+
+/**
+ * Standard streams that are terminals: when one is first asked for libuv looks for the terminal's name, in a jail
+ * through all of /dev, by calls that nothing else needs.
+ */
+function openTerminals(): void {
+  const streams = [() => process.stdin, () => process.stdout, () => process.stderr];
+  for (const [fd, open] of streams.entries()) if (isatty(fd)) open();
 }
 
 /** A trapped call is told to this descriptor as well; -1: to standard error only. */
