@@ -4,6 +4,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import Database from "better-sqlite3";
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { EventJournal, type JournalLimits } from "../../src/actors/event-journal.js";
@@ -87,6 +88,29 @@ describe("EventJournal", () => {
     const next = await open(folder);
     next.writer.commit({ events: [event("d")] });
     expect(next.journal.newest).toBe(4);
+  });
+
+  it("reads no whole table for an event, however many are kept", async () => {
+    const folder = newFolder();
+    const prepare = vi.spyOn(Database.prototype, "prepare");
+    const { store, journal, writer } = await open(folder);
+    for (const name of ["a", "b"]) writer.commit({ events: [event(name)] });
+    expect(journal.since(1)).toHaveLength(1);
+    const statements = prepare.mock.calls.map(([sql]) => sql);
+    prepare.mockRestore();
+    store.close();
+    const database = new Database(join(folder, "fleet.db"), { readonly: true });
+    const reads = statements.filter((sql) => /^SELECT.* FROM events/s.test(sql));
+    const plans = reads.map((sql) => {
+      // By time, for what is too old: once in a thousand events, and it ends at the first that is not.
+      if (sql.includes("at_ms >= ?")) return "";
+      const parameters = Array.from(sql.matchAll(/\?/g), () => 0);
+      const steps = database.prepare(`EXPLAIN QUERY PLAN ${sql}`).all(...parameters);
+      return (steps as { detail: string }[]).map(({ detail }) => detail).join("; ");
+    });
+    database.close();
+    expect(plans.length).toBeGreaterThanOrEqual(2);
+    for (const plan of plans) expect(plan).not.toContain("SCAN events");
   });
 
   it("tells listeners what is stored, not within the call that stores it, each once and in order", async () => {

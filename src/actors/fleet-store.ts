@@ -167,7 +167,11 @@ export class FleetStore {
 
   /** The first and last stored event; without any, the next one will be `newest + 1`. */
   eventRange(): { readonly oldest: number; readonly newest: number } {
-    const [row] = this.#all("SELECT min(sequence) AS oldest, max(sequence) AS newest FROM events");
+    // Apart: SQLite reads the whole table for both in one.
+    const [row] = this.#all(
+      `SELECT (SELECT min(sequence) FROM events) AS oldest,
+              (SELECT max(sequence) FROM events) AS newest`,
+    );
     const newest = (row.newest as number | null) ?? this.#sequenceBase;
     return { oldest: (row.oldest as number | null) ?? newest + 1, newest };
   }
