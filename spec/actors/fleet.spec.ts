@@ -101,6 +101,21 @@ describe("Fleet.create", () => {
     },
   );
 
+  it("makes one anew of the key of a creation that failed, also in the same turn", async () => {
+    const stage = new Stage();
+    const fleet = await open(stage);
+    stage.failing.set("start", new EstaloError("ERR_ESTALO_KERNEL_FILE", "no kernel"));
+    const create = () => fleet.create(spec({ name: "web" }), { idempotencyKey: "k" });
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      expect(await codeOf(create)).toBe("ERR_ESTALO_KERNEL_FILE");
+    }
+    stage.failing.clear();
+    const made = await create();
+    expect(made).toMatchObject({ isNew: true, record: { state: "running" } });
+    await turn();
+    expect(await create()).toMatchObject({ isNew: false, record: { id: made.record.id } });
+  });
+
   it("refuses names and ids that others have, as names and as ids", async () => {
     const fleet = await open(new Stage());
     await fleet.create(spec({ name: "web", config: { ...KERNEL, id: "id-1" } }));

@@ -60,6 +60,7 @@ export interface StoreBatch {
   readonly removed: readonly FleetRecord[];
   readonly lastRuns: ReadonlyMap<string, LastRun>;
   readonly keys: readonly Omit<IdempotencyKey, "removed">[];
+  /** Before `keys`, which may have one of them anew. */
   readonly forgottenKeys: readonly string[];
   readonly events: readonly FleetEvent[];
   /** Events up to this one are forgotten; 0: none. */
@@ -246,10 +247,10 @@ export class FleetStore {
       const json = JSON.stringify(metrics);
       this.#run("INSERT OR REPLACE INTO last_runs VALUES (?, ?, ?)", id, console, json);
     }
-    for (const key of batch.keys) this.#writeKey(key);
     for (const key of batch.forgottenKeys) {
       this.#run("DELETE FROM idempotency_keys WHERE key = ?", key);
     }
+    for (const key of batch.keys) this.#writeKey(key);
     for (const event of batch.events) {
       const json = JSON.stringify(event);
       this.#run("INSERT INTO events VALUES (?, ?, ?)", event.sequence, event.atMs, json);

@@ -92,6 +92,11 @@ export class FleetWriter {
     return this.#waiting.removed.get(id);
   }
 
+  /** Whether a key is to be forgotten, and that is not stored yet. */
+  isForgotten(key: string): boolean {
+    return this.#waiting.forgottenKeys.includes(key);
+  }
+
   /** Stores what happened, at the end of this turn or when there is room. */
   note(write: FleetWrite): void {
     if (this.#isClosed) return;

@@ -351,7 +351,7 @@ export class Fleet implements AsyncDisposable {
   /** What an idempotency key of an earlier call made. */
   #known(key: string): { specHash: string; done: Promise<FleetRecord> } | undefined {
     const known = this.#store.key(key, Date.now());
-    if (known === undefined) return undefined;
+    if (known === undefined || this.#host.writer.isForgotten(key)) return undefined;
     const { specHash, microvm, removed } = known;
     const record =
       removed ?? this.#host.writer.removed(microvm) ?? this.#members.get(microvm)?.record;
