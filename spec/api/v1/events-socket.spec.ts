@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
 import { EventsHub } from "../../../src/api/v1/events-socket.js";
+import { EstaloError } from "../../../src/errors.js";
 import { FakePeer } from "../../support/fake-peer.js";
 import { PlayedJournal } from "../../support/played-fleet.js";
 
@@ -106,6 +107,26 @@ describe("EventsHub", () => {
     } as const;
     journal.emit("a", { type: "exited", exit });
     expect(peer.json[1].exit).toEqual({ ...exit, guestStatus: null, error: null });
+  });
+
+  it.each([
+    ["ERR_ESTALO_STATE", 1001],
+    ["ERR_ESTALO_STATE_WRITE", 1011],
+  ] as const)("loses one reader to a journal that fails with %s", async (code, closed) => {
+    const { journal, hub, emit } = hubOf();
+    emit(600);
+    const [behind, other] = [new FakePeer(), new FakePeer()];
+    hub.open(behind, {}, 0);
+    hub.open(other, {});
+    const since = vi.spyOn(journal, "since").mockImplementation(() => {
+      throw new EstaloError(code, "the state cannot be read");
+    });
+    await turns();
+    expect(behind.closed?.code).toBe(closed);
+    since.mockRestore();
+    emit(1);
+    expect(numbers(other)).toEqual([601]);
+    expect(hub.size).toBe(1);
   });
 
   it("filters by microVM and type", () => {

@@ -7,6 +7,8 @@ export const CLOSE_NORMAL = 1000;
 export const CLOSE_GOING_AWAY = 1001;
 /** The client sent what this socket does not take. */
 export const CLOSE_POLICY = 1008;
+/** Something went wrong in the server. */
+export const CLOSE_INTERNAL = 1011;
 /** The reader, or the guest as a reader, is too slow. */
 export const CLOSE_TOO_SLOW = 1013;
 /** There is no such microVM. */

@@ -10,8 +10,15 @@
  * loop, for all readers together: a filter that lets nothing pass makes a reader of the whole journal cheap to ask for.
  */
 import type { FleetEvent } from "../../actors/fleet-messages.js";
+import { isEstaloError } from "../../errors.js";
 import type { SocketPeer, SocketSession } from "../http.js";
-import { CLOSE_GAP, CLOSE_POLICY, CLOSE_TOO_SLOW } from "./close-codes.js";
+import {
+  CLOSE_GAP,
+  CLOSE_GOING_AWAY,
+  CLOSE_INTERNAL,
+  CLOSE_POLICY,
+  CLOSE_TOO_SLOW,
+} from "./close-codes.js";
 import type { Journal } from "./fleet.js";
 import { eventJson } from "./microvm-json.js";
 
@@ -147,7 +154,11 @@ class EventsSession implements SocketSession {
   /** Sends what the journal has beyond `#reached`, as far as the peer takes it: a page now, the others later. */
   catchUp(gapCode = CLOSE_TOO_SLOW, gapReason = "events are lost: this reader is too slow"): void {
     if (this.#isCatchingUp) return;
-    const events = this.#parts.journal.since(this.#reached, CATCH_UP_EVENTS);
+    const events = this.#page();
+    if (events === "closed") {
+      this.close(CLOSE_GOING_AWAY, "server closes");
+      return;
+    }
     if (events === "gap") {
       this.close(gapCode, gapReason);
       return;
@@ -160,8 +171,24 @@ class EventsSession implements SocketSession {
     this.#isCatchingUp = true;
     this.#parts.turns.add(() => {
       this.#isCatchingUp = false;
-      if (!this.#isPaused && !this.#isClosed) this.catchUp();
+      if (this.#isPaused || this.#isClosed) return;
+      try {
+        this.catchUp();
+      } catch {
+        // Nobody above this turn would catch that: it is this reader's end, not the process's.
+        this.close(CLOSE_INTERNAL, "internal error");
+      }
     });
+  }
+
+  /** "closed": a server that ends closes its fleet before its sockets. */
+  #page(): ReturnType<Journal["since"]> | "closed" {
+    try {
+      return this.#parts.journal.since(this.#reached, CATCH_UP_EVENTS);
+    } catch (error) {
+      if (isEstaloError(error) && error.code === "ERR_ESTALO_STATE") return "closed";
+      throw error;
+    }
   }
 
   onDrain(): void {
