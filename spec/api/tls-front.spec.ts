@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { get } from "node:https";
+import { Server } from "node:net";
 import { tmpdir } from "node:os";
 import { connect as connectTls } from "node:tls";
-import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import WebSocket from "ws";
 import { ApiServer } from "../../src/api/server.js";
 import type { TlsFiles } from "../../src/api/tls-front.js";
@@ -63,6 +64,16 @@ describe("a server with TLS", () => {
     expect(String(message)).toBe("hello");
     socket.terminate();
     await eventually(() => server.counters.openSockets === 0);
+  });
+
+  it("goes on when connections cannot be accepted for a while", async () => {
+    const listening = vi.spyOn(Server.prototype, "listen");
+    const { port } = await listen(files);
+    const [front] = listening.mock.contexts as Server[];
+    listening.mockRestore();
+    const emfile = Object.assign(new Error("accept EMFILE"), { code: "EMFILE" });
+    for (let count = 0; count < 2; count++) front.emit("error", emfile);
+    expect(await ask(port)).toBe('200 {"path":"/a"}');
   });
 
   it("takes TLS 1.2 and later only, and no plain HTTP", async () => {

@@ -60,13 +60,19 @@ export class TlsFront {
     server.on("connection", (socket: Socket) => front.#keep(socket));
     server.on("secureConnection", (client) => front.#join(client));
     await new Promise<void>((resolve, reject) => {
-      server.once("error", (error) => {
+      const refuse = (error: Error) => {
         front.close();
         reject(
           hostError("listen on", `${options.host}:${options.port}`, error, "ERR_ESTALO_LISTEN"),
         );
+      };
+      server.once("error", refuse);
+      server.listen({ host: options.host, port: options.port }, () => {
+        server.off("error", refuse);
+        // What accept(2) says later (no descriptor, no memory, a peer's network) is of one connection.
+        server.on("error", () => {});
+        resolve();
       });
-      server.listen({ host: options.host, port: options.port }, resolve);
     });
     return front;
   }
