@@ -1,6 +1,7 @@
 /** A console as a stream: both directions, the slow, the refused and the broken. */
 import { once } from "node:events";
-import type { Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
+import { join } from "node:path";
 import { buffer, text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { WebSocket } from "ws";
@@ -200,6 +201,29 @@ describe("a console", () => {
     aborting.abort();
     expect(await failed).toMatchObject({ code: "ERR_ESTALO_ABORTED" });
     await until(() => server.connections === 0);
+  });
+
+  it("ends at once while it connects to a server that says nothing", async () => {
+    const path = join(server.path, "..", "mute.sock");
+    const sockets = new Set<Socket>();
+    const mute = createServer((socket) => sockets.add(socket.resume()));
+    await once(mute.listen(path), "listening");
+    // Longer than any test waits.
+    const own = new EstaloClient({ host: `unix://${path}`, timeoutMs: 3_600_000 });
+    const aborting = new AbortController();
+    const aborted = own.console("web", { signal: aborting.signal });
+    const [destroyed, closed] = [own.console("web"), own.console("web")];
+    await until(() => sockets.size === 3);
+    const failed = failure(aborted);
+    aborting.abort();
+    expect(await failed).toMatchObject({ code: "ERR_ESTALO_ABORTED" });
+    destroyed.destroy();
+    await once(destroyed, "close");
+    // Without an error, as its user did nothing wrong.
+    const ended = once(closed, "close");
+    await own[Symbol.asyncDispose]();
+    await ended;
+    await new Promise((resolve) => mute.close(resolve));
   });
 
   it("that is destroyed leaves nothing open, even with a server that does not answer", async () => {

@@ -90,6 +90,12 @@ export class ConsoleStream extends Duplex {
     this.#sendSize();
   }
 
+  /** As of any stream; also one that still connects, which Node's would wait for. */
+  override destroy(error?: Error): this {
+    this.#closing.abort();
+    return super.destroy(error);
+  }
+
   /** What the server is asked with. */
   protected get query(): Record<string, boolean> {
     const { history = true, write = true } = this.#options;
@@ -102,21 +108,25 @@ export class ConsoleStream extends Duplex {
       query: this.query,
       signal: this.#closing.signal,
       timeoutMs: this.#timeoutMs,
-    }).then((socket) => {
-      this.#socket = socket;
-      watchPeer(socket, this.#timeoutMs);
-      socket.on("message", (data, isBinary) => {
-        if (!isBinary) this.#onText(bytesOf(data));
-        else if (!this.push(bytesOf(data))) socket.pause();
-      });
-      // A broken frame or connection; the end that follows says so.
-      socket.on("error", () => {});
-      socket.once("close", (code, reason) => this.#onClose(code, reason.toString("utf8")));
-      this.#sendSize();
-      socket.resume();
-      done();
-      this.emit("ready");
-    }, done);
+    }).then(
+      (socket) => {
+        this.#socket = socket;
+        watchPeer(socket, this.#timeoutMs);
+        socket.on("message", (data, isBinary) => {
+          if (!isBinary) this.#onText(bytesOf(data));
+          else if (!this.push(bytesOf(data))) socket.pause();
+        });
+        // A broken frame or connection; the end that follows says so.
+        socket.on("error", () => {});
+        socket.once("close", (code, reason) => this.#onClose(code, reason.toString("utf8")));
+        this.#sendSize();
+        socket.resume();
+        done();
+        if (!this.destroyed) this.emit("ready");
+      },
+      // Of one that was destroyed meanwhile it is known why.
+      (error) => done(this.destroyed ? null : error),
+    );
   }
 
   override _read(): void {
@@ -149,7 +159,6 @@ export class ConsoleStream extends Duplex {
   override _destroy(error: Error | null, done: Done): void {
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     this.#parent.removeEventListener("abort", this.#onParent);
-    this.#closing.abort();
     if (this.#socket !== undefined) closeSocket(this.#socket);
     done(error);
   }
