@@ -176,6 +176,17 @@ describe("openConsole", () => {
     expect(peer.closed).toBeUndefined();
   });
 
+  it("leaves nothing with the microVM when its client has gone", async () => {
+    const { machine, join } = await running();
+    const hung = vi.spyOn(machine.exited, "then");
+    for (let count = 0; count < 100; count++) join().session.onClose();
+    expect(hung.mock.calls.length).toBeLessThanOrEqual(1);
+    const { peer } = join();
+    machine.end(KILLED);
+    await settle();
+    expect(peer.closed?.code).toBe(1000);
+  });
+
   it("shows the history of a microVM that has ended", async () => {
     const { fleet, machine, join } = await running();
     machine.say("was here");

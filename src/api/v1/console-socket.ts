@@ -76,8 +76,44 @@ export function openConsole(
 
 const NO_SESSION: SocketSession = { onClose() {} };
 
+/**
+ * The clients of one microVM's console. They hear of its end from here: what is hung on its promise stays there
+ * for the microVM's life, whether its client does or not.
+ */
+class ConsoleClients {
+  static readonly #all = new WeakMap<LiveMicrovm, ConsoleClients>();
+  readonly #sessions = new Set<ConsoleSession>();
+  #hasEnded = false;
+
+  private constructor(live: LiveMicrovm) {
+    void live.exited.then(() => {
+      this.#hasEnded = true;
+      for (const session of [...this.#sessions]) session.end();
+    });
+  }
+
+  static of(live: LiveMicrovm): ConsoleClients {
+    let clients = ConsoleClients.#all.get(live);
+    if (clients === undefined) {
+      clients = new ConsoleClients(live);
+      ConsoleClients.#all.set(live, clients);
+    }
+    return clients;
+  }
+
+  add(session: ConsoleSession): void {
+    this.#sessions.add(session);
+    if (this.#hasEnded) queueMicrotask(() => session.end());
+  }
+
+  remove(session: ConsoleSession): void {
+    this.#sessions.delete(session);
+  }
+}
+
 class ConsoleSession implements SocketSession {
   readonly #live: LiveMicrovm;
+  readonly #clients: ConsoleClients;
   readonly #peer: SocketPeer;
   readonly #canWrite: boolean;
   readonly #detach: () => void;
@@ -99,10 +135,14 @@ class ConsoleSession implements SocketSession {
     this.#peer = peer;
     this.#canWrite = options.write;
     this.#detach = live.console.read((bytes) => this.#take(bytes), options.history);
-    void live.exited.then(() => {
-      this.#hasEnded = true;
-      this.#finish();
-    });
+    this.#clients = ConsoleClients.of(live);
+    this.#clients.add(this);
+  }
+
+  /** The microVM has ended. */
+  end(): void {
+    this.#hasEnded = true;
+    this.#finish();
   }
 
   onMessage(message: Uint8Array, isBinary: boolean): void {
@@ -126,6 +166,7 @@ class ConsoleSession implements SocketSession {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#detach();
+    this.#clients.remove(this);
     this.#pending.take();
   }
 
