@@ -176,6 +176,33 @@ describe("openConsole", () => {
     expect(peer.closed).toBeUndefined();
   });
 
+  it.each([
+    ["4 MiB", 16, 65_536],
+    ["a byte each of 1024 clients", 1024, 1],
+  ])(
+    "keeps %s that the guest does not read, of clients that come and go, and no more",
+    async (_, clients, sizeBytes) => {
+      const { machine, join } = await running();
+      machine.appetiteBytes = 0;
+      const messages = sizeBytes === 1 ? 1 : 4;
+      const say = () => {
+        const { peer, session } = join();
+        for (let sent = 0; sent < messages; sent++) {
+          session.onMessage?.(Buffer.alloc(sizeBytes), true);
+        }
+        session.onClose();
+        return peer.closed?.code;
+      };
+      expect(new Set(Array.from({ length: clients }, say))).toEqual(new Set([undefined]));
+      expect(say()).toBe(1013);
+      machine.appetiteBytes = Number.POSITIVE_INFINITY;
+      machine.console.pump();
+      await settle();
+      expect(machine.input.length).toBe(clients * messages * sizeBytes);
+      expect(say()).toBeUndefined();
+    },
+  );
+
   it("leaves nothing with the microVM when its client has gone", async () => {
     const { machine, join } = await running();
     const hung = vi.spyOn(machine.exited, "then");

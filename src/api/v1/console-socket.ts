@@ -30,6 +30,9 @@ import { ConsoleResize } from "./stream-schemas.js";
 const PENDING_BYTES_MAX = 1024 * 1024;
 /** Input of one client that the guest has not read yet; more closes it. */
 const UNREAD_BYTES_MAX = 256 * 1024;
+/** The same of all clients of a guest, those that have gone among them, and how many they are. */
+const ALL_UNREAD_BYTES_MAX = 4 * 1024 * 1024;
+const UNREAD_CLIENTS_MAX = 1024;
 /** A client is told what the guest has read each time it is so much more: typing is never answered. */
 const TAKEN_STEP_BYTES = 64 * 1024;
 /** Of a message with output that waited. */
@@ -82,6 +85,9 @@ const NO_SESSION: SocketSession = { onClose() {} };
  */
 class ConsoleClients {
   static readonly #all = new WeakMap<LiveMicrovm, ConsoleClients>();
+  /** Input that the guest has not read, and whose it is; what a client said stays when it goes. */
+  unreadBytes = 0;
+  unreadClients = 0;
   readonly #sessions = new Set<ConsoleSession>();
   #hasEnded = false;
 
@@ -197,11 +203,22 @@ class ConsoleSession implements SocketSession {
 
   /** @param inputBytes - how much of `bytes` the client sent, and wants to hear of */
   #write(bytes: Uint8Array, inputBytes = bytes.length): void {
-    this.#unreadBytes += bytes.length;
-    if (this.#unreadBytes > UNREAD_BYTES_MAX) {
+    if (bytes.length === 0) return;
+    const all = this.#clients;
+    const ownBytes = this.#unreadBytes + bytes.length;
+    const allBytes = all.unreadBytes + bytes.length;
+    const clients = all.unreadClients + (this.#unreadBytes === 0 ? 1 : 0);
+    if (
+      ownBytes > UNREAD_BYTES_MAX ||
+      allBytes > ALL_UNREAD_BYTES_MAX ||
+      clients > UNREAD_CLIENTS_MAX
+    ) {
       this.#close(CLOSE_TOO_SLOW, "the guest does not read its console");
       return;
     }
+    this.#unreadBytes = ownBytes;
+    all.unreadBytes = allBytes;
+    all.unreadClients = clients;
     this.#waiting.append(bytes);
     this.#waitingInputBytes += inputBytes;
     this.#sendWaiting();
@@ -216,6 +233,8 @@ class ConsoleSession implements SocketSession {
     const taken = () => {
       this.#isSending = false;
       this.#unreadBytes -= bytes.length;
+      this.#clients.unreadBytes -= bytes.length;
+      if (this.#unreadBytes === 0) this.#clients.unreadClients -= 1;
       this.#takenBytes += inputBytes;
       this.#tellTaken();
       this.#sendWaiting();
