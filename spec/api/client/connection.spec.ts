@@ -225,6 +225,20 @@ describe("a connection", () => {
   });
 });
 
+describe("a client that is closed", () => {
+  it("ends calls that wait, also those that would be repeated, and makes none any more", async () => {
+    server.play = () => undefined;
+    const calls = Promise.allSettled([client.microvms.wait("a"), client.microvms.start("a")]);
+    await until(() => server.asked.length === 2);
+    await client[Symbol.asyncDispose]();
+    const ended = { status: "rejected", reason: { code: "ERR_ESTALO_ABORTED" } };
+    expect(await calls).toMatchObject([ended, ended]);
+    await expect(client.info()).rejects.toMatchObject({ code: "ERR_ESTALO_ABORTED" });
+    await until(() => server.connections === 0);
+    expect(server.asked.length).toBe(2);
+  });
+});
+
 describe("an aborted signal", () => {
   it("ends a call at once, and its connection", async () => {
     server.play = () => undefined;

@@ -8,6 +8,7 @@ import { agentOf } from "./agent-stream.js";
 import { MicrovmConfiguration } from "./configuration.js";
 import { type CallOptions, Connection } from "./connection.js";
 import { type ConsoleOptions, ConsoleStream } from "./console-stream.js";
+import { closedError } from "./errors.js";
 import { type EventsOptions, streamEvents } from "./event-stream.js";
 import { type ExitsMessage, type ExitsOptions, streamMessages } from "./exit-stream.js";
 import { Microvms, pathOf } from "./microvms.js";
@@ -158,9 +159,9 @@ export class EstaloClient implements AsyncDisposable {
     }
   }
 
-  /** Ends kept connections and open streams; idempotent. */
+  /** Ends connections and open streams; calls under way, and later ones, reject with ERR_ESTALO_ABORTED. Idempotent. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closing.abort(new EstaloError("ERR_ESTALO_ABORTED", "the client was closed"));
+    this.#closing.abort(closedError());
     this.#connection.close();
   }
 

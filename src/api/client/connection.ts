@@ -12,8 +12,10 @@ import {
 } from "node:http";
 import { Agent as SecureAgent, request as secureRequest } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isEstaloError } from "../../errors.js";
 import {
   abortedError,
+  closedError,
   connectError,
   type HttpReply,
   isJson,
@@ -68,6 +70,7 @@ export class Connection {
   readonly address: ServerAddress;
   readonly #limits: ConnectionLimits;
   readonly #agent: Agent;
+  #isClosed = false;
 
   constructor(address: ServerAddress, limits: ConnectionLimits) {
     this.address = address;
@@ -78,8 +81,9 @@ export class Connection {
       : new Agent(options);
   }
 
-  /** Ends the kept connections. */
+  /** Ends the kept connections, and what is under way on others, with ERR_ESTALO_ABORTED; no call is made any more. */
   close(): void {
+    this.#isClosed = true;
     this.#agent.destroy();
   }
 
@@ -105,12 +109,15 @@ export class Connection {
     const mayRepeat = call.isIdempotent ?? ["GET", "PUT", "DELETE"].includes(call.method);
     for (let attempt = 0; ; attempt++) {
       if (call.signal?.aborted) throw abortedError(call.signal);
+      if (this.#isClosed) throw closedError();
       try {
         const reply = await this.#attempt(call);
         // What an attempt whose answer was lost has deleted is deleted.
         const isDone = call.method === "DELETE" && attempt > 0 && reply.status === 404;
         return isDone ? { ...reply, status: 204 } : reply;
       } catch (error) {
+        // We ended its connection ourselves.
+        if (this.#isClosed && !isEstaloError(error)) throw closedError();
         const wasLost = LOST.has((error as NodeJS.ErrnoException).code ?? "");
         const isLast = !wasLost || !mayRepeat || attempt === RETRY_DELAYS_MS.length;
         if (isLast) throw connectError(this.address, error);

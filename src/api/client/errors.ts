@@ -20,6 +20,11 @@ export function abortedError(signal: AbortSignal): EstaloError {
   return new EstaloError("ERR_ESTALO_ABORTED", "the call was aborted", { cause: signal.reason });
 }
 
+/** The call was given up by its client, which ends. */
+export function closedError(): EstaloError {
+  return new EstaloError("ERR_ESTALO_ABORTED", "the client was closed");
+}
+
 /** The advice for a connection that the system or TLS refused. */
 function connectHint(errno: string, { socketPath }: ServerAddress): string | undefined {
   switch (errno) {
