@@ -1,4 +1,5 @@
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import { KeptBytes } from "../../src/actors/kept-bytes.js";
 import type { ApiReply, ApiRequest } from "../../src/api/http.js";
@@ -417,6 +418,17 @@ describe("close", () => {
     expect(await long.untilClosed()).toMatch(/Connection: close[\s\S]*\{"long":true\}$/i);
     await end;
     expect(await new RawClient(path).untilClosed()).toBe("");
+  });
+
+  it("ends everything else when the socket's name cannot be removed", async () => {
+    const folder = servers.path();
+    mkdirSync(folder);
+    const { server, path } = await servers.listen({ address: { path: join(folder, "sock") } });
+    const client = await new RawClient(path).untilConnected();
+    renameSync(folder, `${folder}-away`);
+    writeFileSync(folder, "");
+    await server.close({ timeoutMs: 100 });
+    await client.untilClosed();
   });
 
   it("does not wait longer than told, and may be called twice", async () => {

@@ -32,7 +32,7 @@ import {
 } from "./server-options.js";
 import { firstProtocol, type SocketData, WsPeer } from "./server-socket.js";
 import { type TlsFiles, TlsFront } from "./tls-front.js";
-import { claimUnixPath, removeSocket, settleSocket } from "./unix-path.js";
+import { claimUnixPath, dropSocket, settleSocket } from "./unix-path.js";
 
 /** A WebSocket without a message or an answer to a ping for so long is closed. */
 const SOCKET_IDLE_TIMEOUT_S = 32;
@@ -147,7 +147,7 @@ export class ApiServer {
     const bound = settleSocket(path);
     this.#stopListening = () => {
       uws.us_listen_socket_close(socket as us_listen_socket);
-      removeSocket(path, bound);
+      dropSocket(path, bound);
     };
   }
 

@@ -94,8 +94,12 @@ export class TlsFront {
   /** Ends every connection. */
   close(): void {
     this.#server.close();
-    rmSync(this.#folder, { recursive: true, force: true });
     for (const socket of this.#clients) socket.destroy();
+    try {
+      rmSync(this.#folder, { recursive: true, force: true });
+    } catch {
+      // The folder for temporary files takes no writes any more.
+    }
   }
 
   #keep(socket: Socket): void {

@@ -43,8 +43,17 @@ export function settleSocket(path: string): Stats {
   }
 }
 
+/** Removes the socket of a server that ends, as far as that can be done: the rest of it is to end in any case. */
+export function dropSocket(path: string, known: Stats): void {
+  try {
+    removeSocket(path, known);
+  } catch {
+    // Its file system takes no writes, or its folder is gone; who listens there next removes what is left.
+  }
+}
+
 /** Removes the socket if it is still the one that `known` tells of. */
-export function removeSocket(path: string, known: Stats): void {
+function removeSocket(path: string, known: Stats): void {
   const now = statOf(path);
   if (now === undefined || now.ino !== known.ino || now.dev !== known.dev) return;
   try {
