@@ -4,11 +4,21 @@ import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { WebSocket } from "ws";
 import { AccessPolicy, TokenFile } from "../../../src/api/v1/auth.js";
 import { makeAuthority, makeCertificate } from "../../support/certificates.js";
 import { DoorHost, sendTo } from "../../support/door-host.js";
+
+const broken = vi.hoisted(() => ({ path: "" }));
+vi.mock("node:fs", async (importOriginal) => {
+  const fs = await importOriginal<typeof import("node:fs")>();
+  const readFileSync = (...words: Parameters<typeof fs.readFileSync>) => {
+    if (words[0] !== broken.path) return fs.readFileSync(...words);
+    throw Object.assign(new Error("EMFILE"), { code: "EMFILE" });
+  };
+  return { ...fs, readFileSync };
+});
 
 const GOOD = "0123456789abcdef.secret";
 const OTHER = "fedcba9876543210.secret";
@@ -55,6 +65,16 @@ describe("TokenFile", () => {
       );
     },
   );
+
+  it("is read again when the host could not read it, though it is the same as then", () => {
+    const path = tokenFile(GOOD);
+    const file = new TokenFile(path);
+    writeFileSync(path, `${OTHER}\n`);
+    broken.path = path;
+    expect([GOOD, OTHER].map((token) => file.has(token))).toEqual([false, false]);
+    broken.path = "";
+    expect([GOOD, OTHER].map((token) => file.has(token))).toEqual([false, true]);
+  });
 
   it("does not show the token that is wrong", () => {
     expect(() => new TokenFile(tokenFile("sec!ret"))).toThrow(/^(?!.*sec!ret)/s);

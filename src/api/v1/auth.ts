@@ -51,6 +51,8 @@ export class TokenFile {
       this.#digests = readTokens(this.path, this.#seen).map(digest);
     } catch (error) {
       if (error instanceof EstaloError) throw error;
+      // Of the host's making, out of descriptors for one: the next request looks again, the file is the same then.
+      this.#seen = undefined;
       throw hostError("read token file", this.path, error, "ERR_ESTALO_LISTEN");
     }
   }
