@@ -131,6 +131,18 @@ describe("EventJournal", () => {
     expect(heard.slice(6)).toEqual(["d$"]);
   });
 
+  it("tells all that waited for room, however many they are, and stores them once", async () => {
+    const { journal, writer } = await open();
+    const heard: number[] = [];
+    journal.subscribe(({ sequence }) => heard.push(sequence));
+    const events = Array.from({ length: 1000 }, () => event("a"));
+    for (let count = 0; count < 150; count += 1) writer.note({ events });
+    writer.commit({ events: [event("b")] });
+    await turn();
+    expect(heard).toHaveLength(150_001);
+    expect([journal.newest, heard.at(-1)]).toEqual([150_001, 150_001]);
+  });
+
   it("tells the others when a listener throws", async () => {
     const { journal, writer } = await open();
     const heard: number[] = [];

@@ -111,7 +111,8 @@ export class EventJournal implements EventSink {
     this.#oldest = this.#store.eventRange().oldest;
     this.count += events.length;
     if (events.length === 0) return;
-    this.#untold.push(...events);
+    // One by one: so many may have waited for room that they are too many for one call.
+    for (const event of events) this.#untold.push(event);
     // Not from within the call that made it happen: a listener may call the fleet.
     if (this.#untold.length === events.length) queueMicrotask(() => this.#tell());
   }
