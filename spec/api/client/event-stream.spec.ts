@@ -1,8 +1,10 @@
 /** Events over connections that break, repeat themselves and leave things out. */
+import { getEventListeners } from "node:events";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { WebSocket } from "ws";
 import { EstaloClient } from "../../../src/api/client/client.js";
-import type { EventsOptions } from "../../../src/api/client/event-stream.js";
+import { type EventsOptions, streamEvents } from "../../../src/api/client/event-stream.js";
+import { resolveServer } from "../../../src/api/client/server-address.js";
 import type { FleetEvent } from "../../../src/api/client/types.js";
 import { PlayedServer, problem } from "../../support/played-server.js";
 
@@ -54,6 +56,25 @@ async function take(count: number, options: EventsOptions = {}): Promise<number[
 const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 
 describe("events", () => {
+  it("leave nothing with a signal that lives longer, however they end", async () => {
+    journal.newest = 3;
+    playJournal(3, () => {});
+    const { signal } = new AbortController();
+    const read = async (options: EventsOptions, count: number) => {
+      const events = streamEvents(resolveServer({ host: server.host }), 5000, {
+        ...options,
+        signal,
+      });
+      for await (const { sequence } of events) if (sequence === count) break;
+    };
+    await read({ since: 0 }, 2);
+    await read({ since: 0, untilNewest: true }, 4);
+    journal.oldest = 2;
+    playJournal(0, (socket) => socket.close(4410));
+    await expect(read({ since: 0 }, 1)).rejects.toMatchObject({ code: "ERR_ESTALO_EVENTS_GAP" });
+    expect(getEventListeners(signal, "abort")).toEqual([]);
+  });
+
   it("come once and in order while every connection breaks after three of them", async () => {
     journal.newest = 20;
     playJournal(3, (socket) => socket.terminate());

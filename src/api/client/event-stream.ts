@@ -52,6 +52,11 @@ export function streamEvents(
   const stop = () => closing.abort();
   if (signal?.aborted) stop();
   else signal?.addEventListener("abort", stop, { once: true });
+  // The signal may live much longer, and keeps what it knows of.
+  const end = () => {
+    stop();
+    signal?.removeEventListener("abort", stop);
+  };
   const reader = new EventReader(address, timeoutMs, options, closing.signal);
   const done = { done: true, value: undefined } as const;
   return {
@@ -61,16 +66,15 @@ export function streamEvents(
         if (value !== undefined) return { done: false, value };
       } catch (error) {
         if (!closing.signal.aborted) {
-          stop();
-          signal?.removeEventListener("abort", stop);
+          end();
           throw error;
         }
       }
+      end();
       return done;
     },
     async return() {
-      stop();
-      signal?.removeEventListener("abort", stop);
+      end();
       return done;
     },
     [Symbol.asyncIterator]() {
