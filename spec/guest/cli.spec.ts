@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { type Doing, execute } from "../support/guest-child.js";
 import { reasonToSkip } from "../support/guest-host.js";
+import { isRoot } from "../support/jails.js";
 import { print, Scratch, SPIN, TINY_GUESTS } from "../support/tiny-guest.js";
 
 const COMMAND = fileURLToPath(new URL("../../bin/estalo.js", import.meta.url));
@@ -216,17 +217,21 @@ describe.skipIf(reason !== undefined || !hasImages)("estalo run with the default
     expect(outcome).toMatchObject({ status: 130, stdout: "" });
   });
 
-  it("gives the command our terminal, and gives it back as it was", async () => {
-    // script(1) makes a terminal; it ends with the status of its command.
-    const session = `stty rows 41 cols 111; before=$(stty -g); ${process.execPath} ${COMMAND} run; status=$?; test "$before" = "$(stty -g)" && echo restored; exit $status`;
+  /** The command's own terminal; script(1) makes one, and ends with the status of its command. */
+  async function expectTerminal(words: string): Promise<void> {
+    const session = `stty rows 41 cols 111; before=$(stty -g); ${process.execPath} ${COMMAND} ${words}; status=$?; test "$before" = "$(stty -g)" && echo restored; exit $status`;
     const outcome = await execute("script", ["-qec", session, "/dev/null"], {
       keepsInput: true,
       env: { TERM: "xterm-256color", SHELL: "/bin/sh" },
       when: ["# ", (child) => child.stdin.write("stty size; echo $TERM; exit 3\n")],
     });
     expect(outcome).toMatchObject({ status: 3, stdout: expect.stringContaining("restored") });
-    expect(outcome.stdout).toMatch(/41 111\r\nxterm-256color\r\n/);
-  });
+    expect(outcome.stdout).toMatch(/41 111\r+\nxterm-256color\r+\n/);
+  }
+
+  it("gives the command our terminal, and gives it back as it was", () => expectTerminal("run"));
+
+  it.skipIf(!isRoot)("does so in a jail, too (needs root)", () => expectTerminal("run --jail"));
 
   it("stops the guest at ctrl-p ctrl-q", async () => {
     const session = `${process.execPath} ${COMMAND} run; echo status $?`;
