@@ -45,6 +45,8 @@ export interface NativeVm {
   setIdentityMapAddr(gpa: number): void;
   createIrqchip(): void;
   createPit2(): void;
+  /** The PIT's ticks that a guest misses are not given to it later. It is not closed before this is fulfilled. */
+  dropMissedTicks(): Promise<void>;
   /** RAM, in slots 0 and on; a pluggable region is left out. */
   setUserMemory(mapping: NativeGuestMapping): void;
   /** A range of that mapping as a slot of its own. */

@@ -75,11 +75,10 @@ int estalo_kvm_create_irqchip(int vm_fd) {
 
 int estalo_kvm_create_pit2(int vm_fd) {
   struct kvm_pit_config config = {.flags = KVM_PIT_SPEAKER_DUMMY};
-  int result = checked(ioctl(vm_fd, KVM_CREATE_PIT2, &config));
-  if (result < 0) return result;
-  /* By default KVM gives a guest every tick that it missed, one after the other. Linux keeps time
-   * by the TSC and needs none of them; a guest that waits for a processor, or was paused, would do
-   * nothing else, and where a tick costs more than its share of the processor never again. */
+  return checked(ioctl(vm_fd, KVM_CREATE_PIT2, &config));
+}
+
+int estalo_kvm_drop_missed_ticks(int vm_fd) {
   struct kvm_reinject_control control = {.pit_reinject = 0};
   return checked(ioctl(vm_fd, KVM_REINJECT_CONTROL, &control));
 }

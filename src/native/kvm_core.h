@@ -28,6 +28,13 @@ int estalo_kvm_set_tss_addr(int vm_fd, uint64_t gpa);
 int estalo_kvm_set_identity_map_addr(int vm_fd, uint64_t gpa);
 int estalo_kvm_create_irqchip(int vm_fd);
 int estalo_kvm_create_pit2(int vm_fd);
+/*
+ * By default KVM gives a guest every tick of the PIT that it missed, one after the other. Linux
+ * keeps time by the TSC and needs none of them; a guest that waits for a processor, or was paused,
+ * would do nothing else, and where a tick costs more than its share of the processor never again.
+ * Waits in the kernel until no CPU can still see the old state: up to 20 ms.
+ */
+int estalo_kvm_drop_missed_ticks(int vm_fd);
 /* 0 bytes: the slot goes. */
 int estalo_kvm_set_user_memory_region(int vm_fd, uint32_t slot, uint64_t gpa, uint64_t size_bytes,
                                       void* host_address, int read_only);

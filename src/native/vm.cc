@@ -13,28 +13,53 @@ uint64_t Unsigned(const Napi::Value& value) {
 }
 
 /*
- * Closes a VM's descriptor on the thread pool. The last one waits in the kernel until no CPU can
- * still see the VM: 5 to 20 ms, in which a thread with other microVMs has better to do.
+ * What makes the kernel wait until no CPU can still see something of a VM, 5 to 20 ms, is done on
+ * the thread pool: a thread with other microVMs has better to do.
  */
-class Closer : public Napi::AsyncWorker {
+class Patient : public Napi::AsyncWorker {
 public:
-  Closer(Napi::Env env, int fd)
-      : Napi::AsyncWorker(env), fd_(fd), deferred_(Napi::Promise::Deferred::New(env)) {
+  explicit Patient(Napi::Env env)
+      : Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)) {
   }
   Napi::Promise promise() const {
     return deferred_.Promise();
   }
 
 private:
-  void Execute() override {
-    fd_.Close();
-  }
   void OnOK() override {
     deferred_.Resolve(Env().Undefined());
   }
 
-  FileDescriptor fd_;
   Napi::Promise::Deferred deferred_;
+};
+
+/* The last descriptor's. */
+class Closer : public Patient {
+public:
+  Closer(Napi::Env env, int fd) : Patient(env), fd_(fd) {
+  }
+
+private:
+  void Execute() override {
+    fd_.Close();
+  }
+
+  FileDescriptor fd_;
+};
+
+/* The descriptor stays open until it is through. */
+class TickDropper : public Patient {
+public:
+  TickDropper(Napi::Env env, int fd) : Patient(env), fd_(fd) {
+  }
+
+private:
+  void Execute() override {
+    /* Refused only where there is no PIT: then there are no ticks. */
+    estalo_kvm_drop_missed_ticks(fd_);
+  }
+
+  int fd_;
 };
 
 } // namespace
@@ -46,6 +71,7 @@ Napi::Function Vm::Define(Napi::Env env) {
        InstanceMethod<&Vm::SetIdentityMapAddr>("setIdentityMapAddr"),
        InstanceMethod<&Vm::CreateIrqchip>("createIrqchip"),
        InstanceMethod<&Vm::CreatePit2>("createPit2"),
+       InstanceMethod<&Vm::DropMissedTicks>("dropMissedTicks"),
        InstanceMethod<&Vm::SetUserMemory>("setUserMemory"),
        InstanceMethod<&Vm::SetMemorySlot>("setMemorySlot"),
        InstanceMethod<&Vm::RemoveMemorySlot>("removeMemorySlot"),
@@ -73,6 +99,12 @@ void Vm::CreateIrqchip(const Napi::CallbackInfo& info) {
 
 void Vm::CreatePit2(const Napi::CallbackInfo& info) {
   Succeeded(info.Env(), "KVM_CREATE_PIT2", estalo_kvm_create_pit2(fd_.get()));
+}
+
+Napi::Value Vm::DropMissedTicks(const Napi::CallbackInfo& info) {
+  auto* dropper = new TickDropper(info.Env(), fd_.get());
+  dropper->Queue();
+  return dropper->promise();
 }
 
 void Vm::SetUserMemory(const Napi::CallbackInfo& info) {

@@ -16,10 +16,11 @@ namespace estalo {
 
 /*
  * new Vm(fd): setTssAddr(gpa), setIdentityMapAddr(gpa), createIrqchip(), createPit2(),
- * setUserMemory(mapping): the regions that are RAM, in slots 0 and on; setMemorySlot(slot, gpa,
- * sizeBytes): a range of that mapping; removeMemorySlot(slot); setFileSlot(slot, gpa, FileMapping);
- * ioeventfd(eventFd, address, sizeBytes, match | -1), irqfd(eventFd, gsi), pulseIrq(gsi),
- * createVcpu(id): descriptor, close(): Promise, fulfilled when the kernel has let go of the VM.
+ * dropMissedTicks(): Promise, before which it is not closed; setUserMemory(mapping): the regions
+ * that are RAM, in slots 0 and on; setMemorySlot(slot, gpa, sizeBytes): a range of that mapping;
+ * removeMemorySlot(slot); setFileSlot(slot, gpa, FileMapping); ioeventfd(eventFd, address,
+ * sizeBytes, match | -1), irqfd(eventFd, gsi), pulseIrq(gsi), createVcpu(id): descriptor, close():
+ * Promise, fulfilled when the kernel has let go of the VM.
  */
 class Vm : public Napi::ObjectWrap<Vm> {
 public:
@@ -31,6 +32,7 @@ private:
   void SetIdentityMapAddr(const Napi::CallbackInfo& info);
   void CreateIrqchip(const Napi::CallbackInfo& info);
   void CreatePit2(const Napi::CallbackInfo& info);
+  Napi::Value DropMissedTicks(const Napi::CallbackInfo& info);
   void SetUserMemory(const Napi::CallbackInfo& info);
   void SetMemorySlot(const Napi::CallbackInfo& info);
   void RemoveMemorySlot(const Napi::CallbackInfo& info);

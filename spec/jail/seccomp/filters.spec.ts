@@ -7,7 +7,7 @@ import { SYSCALL_NAMES, syscallNumber } from "../../../src/jail/seccomp/syscalls
 import { runFilter } from "../../support/bpf.js";
 
 /** Calls of each kind of thread. */
-const MOST = { process: 94, vcpu: 23, pool: 37, platform: 22 } as const;
+const MOST = { process: 94, vcpu: 23, pool: 38, platform: 22 } as const;
 
 const PID = 4711;
 const filters = defaultFilters(PID);
@@ -87,6 +87,13 @@ describe("defaultFilters", () => {
     expect(answer("process", "prctl", 22n)).toBe("trap");
     for (const command of [5n, 6n, 8n, 37n]) {
       expect(answer("process", "fcntl", 3n, command)).toBe("trap");
+    }
+  });
+
+  it("let a pool's thread do nothing to KVM but drop missed ticks", () => {
+    expect(answer("pool", "ioctl", 3n, 0xae71n)).toBe("allow");
+    for (const request of [0xae01n, 0xae80n, 0x4020_ae46n, 0x5421n]) {
+      expect(answer("pool", "ioctl", 3n, request)).toBe("trap");
     }
   });
 

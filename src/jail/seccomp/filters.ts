@@ -46,6 +46,7 @@ const IOCTLS = {
 const IOCTL_TYPE_MASK = 0xff00n;
 const KVM_TYPE = 0xae00n;
 const KVM_RUN = 0xae80n;
+const KVM_REINJECT_CONTROL = 0xae71n;
 
 /** F_DUPFD to F_SETFL, F_DUPFD_CLOEXEC, seals. No locks: a file that was handed in may be others' as well. */
 const FCNTLS = [0, 1, 2, 3, 4, 1030, 1033, 1034] as const;
@@ -112,7 +113,13 @@ export function defaultFilters(pid: number): SeccompFilters {
       // The allocator looks for a setting in /proc when it gives memory back.
       { syscall: "openat", action: { errno: ENOENT } },
     ]),
-    pool: filter([...plain(POOL_CALLS), ...kernelMemory, ...prctls]),
+    pool: filter([
+      // Each VM's, once: it waits.
+      rule("ioctl", eq(1, KVM_REINJECT_CONTROL)),
+      ...plain(POOL_CALLS),
+      ...kernelMemory,
+      ...prctls,
+    ]),
     platform: filter([
       ...plain(PLATFORM_CALLS),
       ...kernelMemory,
