@@ -208,6 +208,7 @@ export class Machine {
   readonly vcpus: NativeVcpu[] = [];
   readonly #closers: (() => void)[] = [];
   #released: Promise<void> = Promise.resolve();
+  #ticks: Promise<void> | undefined;
 
   /** Raises ERR_ESTALO_KVM_* or ERR_ESTALO_HOST; what was made by then is closed again. */
   constructor(options: MachineOptions) {
@@ -224,10 +225,8 @@ export class Machine {
       this.#closers.push(() => this.mapping.close());
       this.memory = new GuestMemory(this.mapping.buffer, regions, pluggable);
       this.vm = new addon.Vm(kvm.createVm());
-      // Nobody waits for it but the end: its guest has missed nothing yet.
-      let ticks: Promise<void> | undefined;
       this.#closers.push(() => {
-        const closed = ticks === undefined ? this.vm.close() : ticks.then(() => this.vm.close());
+        const closed = this.#ticks?.then(() => this.vm.close()) ?? this.vm.close();
         const released = closed.finally(() => releasing.delete(released));
         releasing.add(released);
         this.#released = released;
@@ -238,7 +237,6 @@ export class Machine {
       this.vm.setUserMemory(this.mapping);
       this.vm.createIrqchip();
       this.vm.createPit2();
-      ticks = this.vm.dropMissedTicks();
     } catch (error) {
       this.close();
       if (error instanceof EstaloError) throw error;
@@ -297,6 +295,14 @@ export class Machine {
       create: (sizeBytes) => new (native().ImageFile)(sizeBytes),
       map: (image, gpa) => this.mapping.mapImage(image, gpa),
     };
+  }
+
+  /**
+   * From soon on the PIT's ticks that the guest misses are not given to it later. Not for its start: KVM holds the
+   * PIT's lock for up to 20 ms meanwhile, which a vCPU needs when it enters the guest for the first time. Idempotent.
+   */
+  dropMissedTicks(): void {
+    this.#ticks ??= this.vm.dropMissedTicks();
   }
 
   /** After `close`: fulfilled when the kernel has freed the VM, which it does on another thread. */

@@ -194,6 +194,7 @@ export class MicrovmSupervisor {
   pause(): Promise<void> {
     return this.#change("paused", async () => {
       await this.#vcpus.leave();
+      this.#machine.dropMissedTicks();
       await this.#board.quiesce();
       await this.#vcpus.detach();
     });
@@ -279,15 +280,15 @@ export class MicrovmSupervisor {
     const work = async () => {
       if (this.#state !== "running") return;
       await this.#vcpus.leave();
+      this.#machine.dropMissedTicks();
       // What a vCPU was waiting for is done before it goes on.
       this.#board.drain();
       await Promise.all(this.#board.transports.map((transport) => transport.settle()));
       await this.#vcpus.trim();
       if (!this.#ending) this.#vcpus.run(this.#onShutdown);
     };
-    this.#transition = this.#transition.then(work).catch((error) => {
-      this.#fail(toEstaloError(error));
-    });
+    const done = this.#transition.then(work);
+    this.#transition = done.catch((error) => this.#fail(toEstaloError(error)));
   }
 
   readonly #onDeviceFailed = (device: string, error: EstaloError) =>
