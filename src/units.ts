@@ -28,6 +28,9 @@ export function alignUp(value: number, grain: number): number {
   return Math.ceil(value / grain) * grain;
 }
 
+/** The longest that a timer takes, ms: Node takes a longer time for 1 ms. */
+export const TIMER_MS_MAX = 2 ** 31 - 1;
+
 /** Rounds `value` down to a multiple of `grain`. */
 export function alignDown(value: number, grain: number): number {
   return Math.floor(value / grain) * grain;

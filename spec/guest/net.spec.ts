@@ -12,6 +12,7 @@ import { isCutShort, isKernelModeEmulated, passtIsUsable } from "../support/gues
 import type { GuestShell } from "../support/guest-shell.js";
 import { bootLinux, programsDrive } from "../support/linux-guest.js";
 import { GUEST_ADDRESS, HOST_ADDRESS, NetNamespace } from "../support/net-namespace.js";
+import { sparePort } from "../support/spare-port.js";
 
 /** A guest whose kernel is emulated moves some 100 kB/s. */
 const streamBytes = isKernelModeEmulated() ? 65_536 : 16_777_216;
@@ -172,12 +173,3 @@ describe.skipIf(!passtIsUsable())("a guest on a user's network (needs passt and 
     await expect(fetch(`http://127.0.0.1:${hostPort}/file`)).rejects.toThrow();
   });
 });
-
-/** A port of the host's that nobody listens at. */
-async function sparePort(): Promise<number> {
-  const spare = createServer().listen(0, "127.0.0.1");
-  await once(spare, "listening");
-  const { port } = spare.address() as AddressInfo;
-  await new Promise((resolve) => spare.close(resolve));
-  return port;
-}

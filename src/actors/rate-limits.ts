@@ -21,6 +21,7 @@ import {
   timer,
 } from "rxjs";
 import type { RateLimiter, RateLimiterConfig } from "../devices/rate-limiter.js";
+import { TIMER_MS_MAX } from "../units.js";
 
 /**
  * What happened to a limiter: it has other limits (`config`: those in force), refused something that may pass
@@ -44,9 +45,6 @@ export type DeviceRateLimitEvent = RateLimitEvent & {
 
 /** A limiter that is being refilled is looked at no more often than this, ms. */
 const REFILL_LOOK_MS = 100;
-
-/** Node's timers know no longer time, and take one for 1 ms; what waits longer is looked at in between. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /** The clock of all limiters: microseconds, monotonic. */
 export const nowUs = () => performance.now() * 1000;
@@ -105,7 +103,7 @@ export class RateLimit {
   }
 }
 
-/** After so long, or as long as a timer can. */
+/** After so long, or as long as a timer can: what waits longer is looked at in between. */
 function wait(waitMs: number): Observable<0> {
   return timer(Math.min(TIMER_MS_MAX, Math.ceil(waitMs)));
 }

@@ -4,6 +4,7 @@
  */
 import type { CacheType, DriveConfig, IoEngine } from "../actors/config.js";
 import type { EstaloError } from "../errors.js";
+import { TIMER_MS_MAX } from "../units.js";
 import { helpHint, type ParsedArguments, parseArguments, usageError } from "./arguments.js";
 import { type NetOption, parseNetOptions } from "./net-options.js";
 import { RUN_VERB } from "./verbs.js";
@@ -176,13 +177,10 @@ function parseMemory(value: string): number {
   return Number(digits) * (/^g/i.test(suffix) ? 1024 : 1);
 }
 
-/** The longest that a timer takes. */
-const TIMEOUT_MS_MAX = 2 ** 31 - 1;
-
 function parseTimeout(value: string): number {
   const valid = /^[0-9]*\.?[0-9]+$/.test(value);
   const timeoutMs = Number(value) * 1000;
-  if (valid && timeoutMs > 0 && timeoutMs <= TIMEOUT_MS_MAX) return timeoutMs;
+  if (valid && timeoutMs > 0 && timeoutMs <= TIMER_MS_MAX) return timeoutMs;
   throw wrong(`--timeout is a number of seconds above 0, not ${value}`);
 }
 

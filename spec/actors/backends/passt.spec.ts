@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
 import { closeSync, existsSync } from "node:fs";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { PasstBackend } from "../../../src/actors/backends/passt.js";
 import type { FrameSegments } from "../../../src/devices/backend.js";
@@ -13,6 +13,7 @@ import { HEADER_BYTES } from "../../../src/devices/virtio/net.regs.js";
 import { native } from "../../../src/native/binding.js";
 import { createMemory } from "../../support/fake-memory.js";
 import { calls, ECHO, program } from "../../support/played-passt.js";
+import { sparePort } from "../../support/spare-port.js";
 
 // As it is, but for what a spec has it do once.
 vi.mock("node:child_process", async (original) => {
@@ -36,15 +37,6 @@ const frame = (bytes: number, seed: number) => {
   const whole = Uint8Array.from({ length: bytes }, (_, index) => (index * 3 + seed) % 256);
   return whole.fill(0, 0, HEADER_BYTES);
 };
-
-/** A port of the host's that nobody listens at. */
-async function sparePort(): Promise<number> {
-  const spare = createServer().listen(0, "127.0.0.1");
-  await once(spare, "listening");
-  const { port } = spare.address() as AddressInfo;
-  await new Promise((resolve) => spare.close(resolve));
-  return port;
-}
 
 async function connected(port: number): Promise<Socket> {
   const socket = connect(port, "127.0.0.1");

@@ -48,6 +48,15 @@ const readable = (length: number, at = DATA) => ({ address: at, length });
 const writable = (length: number, at = DATA + 4096) => ({ address: at, length, writable: true });
 const needsReset = ({ m }: Bench) => (m.status & regs.STATUS_NEEDS_RESET_MASK) !== 0;
 
+/** Memory with 64 KiB at 1 MiB that can be unplugged. */
+function withPluggedBlock(): GuestMemory {
+  const plug = { start: MIB, sizeBytes: MIB, blockBytes: 64 * KIB };
+  const region = { start: 0, sizeBytes: 512 * KIB };
+  const memory = new GuestMemory(new SharedArrayBuffer(2 * MIB), [region], plug);
+  memory.setPlugged(MIB, 64 * KIB, true);
+  return memory;
+}
+
 describe("ChainDevice", () => {
   it("shows its type, features, queues and configuration", () => {
     const { m } = started({ features: [3, 50], config: Uint8Array.of(1, 2, 3), queues: [8, 16] });
@@ -242,10 +251,7 @@ describe("ChainDevice that fails", () => {
     ["reads", (chain: DeviceChain) => chain.read().length],
     ["writes", (chain: DeviceChain) => chain.write(Uint8Array.of(1))],
   ])("asks for a reset when it %s what its driver has unplugged, and throws nothing", (_, use) => {
-    const plug = { start: MIB, sizeBytes: MIB, blockBytes: 64 * KIB };
-    const region = { start: 0, sizeBytes: 512 * KIB };
-    const memory = new GuestMemory(new SharedArrayBuffer(2 * MIB), [region], plug);
-    memory.setPlugged(MIB, 64 * KIB, true);
+    const memory = withPluggedBlock();
     const bench = started({}, 8, memory);
     const { m, ring, chains } = bench;
     ring.add(readable(4, MIB), writable(4, MIB + 64));
@@ -294,10 +300,7 @@ describe("ChainDevice in a pause", () => {
   });
 
   it("asks for a reset when what it kept was for memory that is gone at its end", () => {
-    const plug = { start: MIB, sizeBytes: MIB, blockBytes: 64 * KIB };
-    const region = { start: 0, sizeBytes: 512 * KIB };
-    const memory = new GuestMemory(new SharedArrayBuffer(2 * MIB), [region], plug);
-    memory.setPlugged(MIB, 64 * KIB, true);
+    const memory = withPluggedBlock();
     const bench = started({}, 8, memory);
     const { m, ring, chains } = bench;
     ring.add(writable(4, MIB));

@@ -4,6 +4,7 @@
  */
 import type { GuestAgent } from "../../actors/agent/guest-agent.js";
 import { EstaloError } from "../../errors.js";
+import { TIMER_MS_MAX } from "../../units.js";
 import { agentOf } from "./agent-stream.js";
 import { MicrovmConfiguration } from "./configuration.js";
 import { type CallOptions, Connection } from "./connection.js";
@@ -28,8 +29,6 @@ export interface ClientOptions extends ServerOptions {
 
 const TIMEOUT_MS = 60_000;
 const REPLY_BYTES_MAX = 256 * 1024 * 1024;
-/** The longest that a timer takes. */
-const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 /**
  * A client of one server.
@@ -52,7 +51,7 @@ export class EstaloClient implements AsyncDisposable {
 
   /** Connects at the first call. Raises ERR_ESTALO_CONFIG_INVALID or ERR_ESTALO_CONFIG_FILE. */
   constructor(options: ClientOptions = {}) {
-    this.#timeoutMs = wholeNumber("timeoutMs", options.timeoutMs ?? TIMEOUT_MS, TIMEOUT_MS_MAX);
+    this.#timeoutMs = wholeNumber("timeoutMs", options.timeoutMs ?? TIMEOUT_MS, TIMER_MS_MAX);
     const replyBytesMax = wholeNumber(
       "replyBytesMax",
       options.replyBytesMax ?? REPLY_BYTES_MAX,

@@ -3,9 +3,9 @@
  */
 import { randomInt } from "node:crypto";
 import type { EstaloError } from "../../errors.js";
+import { TIMER_MS_MAX } from "../../units.js";
 import { helpHint, type ParsedArguments, usageError } from "../arguments.js";
 import type { ArrivalOptions, LifeLength, MixEntry } from "./arrivals.js";
-import { TIME_MS_MAX } from "./trace-file.js";
 import { BENCH_VERB } from "./verb.js";
 
 /** When a microVM counts as ready. */
@@ -66,7 +66,7 @@ const DEFAULT_SIZE: MixEntry = { memoryMib: 128, vcpuCount: 1, weight: 1 };
 function time(text: string, option: string): number {
   const [, digits, unit] = /^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)$/.exec(text) ?? [];
   const ms = Number(digits) * UNITS_MS[unit];
-  if (ms > 0 && ms <= TIME_MS_MAX) return ms;
+  if (ms > 0 && ms <= TIMER_MS_MAX) return ms;
   throw wrong(`${option} is a time as 200ms, 1.5s, 10m or 1h, not ${text}`);
 }
 

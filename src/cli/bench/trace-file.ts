@@ -5,6 +5,7 @@
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { EstaloError, toEstaloError } from "../../errors.js";
+import { TIMER_MS_MAX } from "../../units.js";
 
 /** What one line says; what is absent is left to the options. */
 export interface TraceLine {
@@ -17,8 +18,6 @@ export interface TraceLine {
   readonly weight?: number;
 }
 
-/** The longest that a timer takes. */
-export const TIME_MS_MAX = 2 ** 31 - 1;
 /** Lines of one trace; they are kept in memory. */
 const LINES_MAX = 1_000_000;
 
@@ -29,8 +28,8 @@ interface Field {
 }
 
 const FIELDS: Readonly<Record<keyof TraceLine, Field>> = {
-  atMs: { min: 0, max: TIME_MS_MAX, isWhole: false },
-  lifeMs: { min: 0, max: TIME_MS_MAX, isWhole: false },
+  atMs: { min: 0, max: TIMER_MS_MAX, isWhole: false },
+  lifeMs: { min: 0, max: TIMER_MS_MAX, isWhole: false },
   memoryMib: { min: 1, max: 1_048_576, isWhole: true },
   vcpuCount: { min: 1, max: 32, isWhole: true },
   weight: { min: 1, max: 10_000, isWhole: true },
